@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['cosine_lr', 'fit', 'make_vae', 'vae_loss', 'make_tokenizer', 'tokenize', 'make_clip', 'clip_loss', 'alter',
-           'AttributeReader']
+           'AttributeReader', 'reader_loss', 'blemish', 'make_unet', 'make_scheduler', 'unet_loss', 'half_', 'encode']
 
 # %% ../nbs/06_world.ipynb #a3d53dad
 import json, math
@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from .scenes import ATTRIBUTES, Scenes, captions, draw_scenes, sample_scenes
+from .timesteps import Schedule, from_x, noisify
 from .state import keyed, load_optimizer, load_state, optimizer_tensors, save_state
 
 # %% ../nbs/06_world.ipynb #ef4785c9
@@ -115,16 +116,69 @@ def alter(s: Scenes, g): # scenes and a generator
     rows[:, 5:] = torch.where((s.layout == 0)[:, None], rows[:, 2:5], rows[:, 5:])
     return Scenes(*rows.unbind(1))
 
-# %% ../nbs/06_world.ipynb #07daa8d0
+# %% ../nbs/06_world.ipynb #2056179e
 class AttributeReader(nn.Module, PyTorchModelHubMixin):
-    "Reads a scene's attributes off its image `(b,3,64,64)` in [0,1]; one row of logits per attribute"
+    "Reads the attributes of a scene off its image"
     def __init__(self, width=32):
         super().__init__()
-        w = width
-        chans = [3, w, 2*w, 4*w, 4*w]
-        self.body = nn.Sequential(*[l for a, b in zip(chans, chans[1:]) for l in (nn.Conv2d(a, b, 3, 2, 1), nn.GroupNorm(1, b), nn.SiLU(),
-                                                                                    nn.Conv2d(b, b, 3, 1, 1), nn.GroupNorm(1, b), nn.SiLU())])
-        self.head = nn.Sequential(nn.Flatten(), nn.Linear(4*w*16, 256), nn.SiLU(), nn.Linear(256, sum(map(len, ATTRIBUTES.values()))))
-    def forward(self, im): return self.head(self.body(im*2 - 1)).split([len(v) for v in ATTRIBUTES.values()], 1)
+        chans = [3, width, 2*width, 3*width, 4*width]
+        block = lambda a, b: [nn.Conv2d(a, b, 3, 2, 1), nn.GroupNorm(1, b), nn.SiLU(), nn.Conv2d(b, b, 3, 1, 1), nn.GroupNorm(1, b), nn.SiLU()]
+        self.body = nn.Sequential(*[l for a, b in zip(chans, chans[1:]) for l in block(a, b)])
+        self.head = nn.Sequential(nn.Flatten(), nn.Linear(4*width*16, 256), nn.SiLU(), nn.Linear(256, sum(map(len, ATTRIBUTES.values()))))
+
+    def forward(self, im): # `(b,3,64,64)` in [0,1]
+        "A tuple of logits `(b,k)`, one per attribute, in the order of `ATTRIBUTES`"
+        return self.head(self.body(im*2 - 1)).split([len(v) for v in ATTRIBUTES.values()], 1)
+
     @torch.no_grad()
-    def read(self, im): "Attributes `(b,8)`"; return torch.stack([l.argmax(1) for l in self(im)], 1)
+    def read(self, im): "Attributes `(b,8)`; those of a second object mean nothing where the layout is single"; return torch.stack([l.argmax(1) for l in self(im)], 1)
+
+def reader_loss(reader, im, s: Scenes):
+    "Cross entropy over all attributes; a second object's only where there is one"
+    rows = s.stack().to(im.device)
+    two = (rows[:, 0] > 0).float()
+    ces = [F.cross_entropy(l, r, reduction='none') for l, r in zip(reader(im), rows.T)]
+    return sum((c*two if k >= 5 else c).mean() for k, c in enumerate(ces))
+
+def blemish(im, g): # images and a generator
+    "The faults that decoded images have: a little blur, noise, and shift of colour"
+    b = len(im); u = lambda *sh: torch.rand(*sh, generator=g, device=im.device)
+    soft = F.avg_pool2d(F.pad(im, (1,)*4, mode='replicate'), 3, 1)
+    im = torch.lerp(im, soft, u(b, 1, 1, 1)*.9) + .06*(u(b, 3, 1, 1) - .5)
+    return (im + .04*u(b, 1, 1, 1)*torch.randn(im.shape, generator=g, device=im.device)).clamp(0, 1)
+
+# %% ../nbs/06_world.ipynb #14c7b368
+def make_unet(size=16, latent=4, channels=(32, 64, 160), text=128):
+    "An untrained `UNet2DConditionModel` with cross attention below its first level"
+    n = len(channels) - 1
+    return UNet2DConditionModel(sample_size=size, in_channels=latent, out_channels=latent, block_out_channels=channels, layers_per_block=1,
+                                down_block_types=('DownBlock2D',) + ('CrossAttnDownBlock2D',)*n, up_block_types=('CrossAttnUpBlock2D',)*n + ('UpBlock2D',),
+                                cross_attention_dim=text, attention_head_dim=4, norm_num_groups=8)
+
+def make_scheduler(T=1024):
+    "`DDIMScheduler`: Stable Diffusion's betas, v-prediction, zero terminal SNR; every power of two divides T, so that DDIM walks its own timesteps"
+    return DDIMScheduler(num_train_timesteps=T, beta_start=.00085, beta_end=.012, beta_schedule='scaled_linear', clip_sample=False,
+                         prediction_type='v_prediction', rescale_betas_zero_snr=True, timestep_spacing='trailing')
+
+def unet_loss(unet, z, emb, null, schedule, g, # latents `(b,c,h,w)`; text `(b,l,d)`; text of the empty prompt `(1,l,d)`; `Schedule`; generator
+              drop=.1): # share of captions dropped, so that guidance has an unconditional branch
+    "Squared error of v at stratified random timesteps"
+    b, dev = len(z), z.device
+    t = ((torch.arange(b, device=dev) + torch.rand(b, generator=g, device=dev))/b*len(schedule)).long()
+    a, s = schedule.alpha.to(dev)[t], schedule.sigma.to(dev)[t]
+    xt = noisify(z, e := torch.randn(z.shape, generator=g, device=dev), a, s)
+    emb = torch.where((torch.rand(b, generator=g, device=dev) < drop)[:, None, None], null, emb)
+    return F.mse_loss(unet(xt, t, emb).sample, from_x(z, xt, a, s, 'v_prediction'))
+
+# %% ../nbs/06_world.ipynb #1b18f894
+def half_(model): "Round the weights to half precision, which is how they are stored, and go on in float"; return model.half().float().eval().requires_grad_(False)
+
+@torch.no_grad()
+def encode(vae, text_encoder, tok, data, n, b=256, seed=0, desc='encoding'): # -> scaled latents `(n,c,h,w)`, text `(n,l,d)`
+    "Latents and text embeddings of `n` items of `data(seed, b)`, computed once"
+    dev, zs, es = vae.device, [], []
+    for i in tqdm(range(0, n, b), desc=desc, mininterval=1):
+        im, texts = data(seed + i//b, min(b, n - i))
+        zs.append((vae.encode(im.to(dev)*2 - 1).latent_dist.mode()*vae.config.scaling_factor).cpu())
+        es.append(text_encoder(tokenize(tok, texts).to(dev))[0].cpu())
+    return torch.cat(zs), torch.cat(es)
