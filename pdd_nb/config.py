@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Teacher', 'Student', 'Model', 'Distillation', 'Curriculum', 'Data', 'Training', 'Evaluation', 'DistillConfig',
-           'all_keys', 'halvings', 'get_key', 'check', 'config_path', 'load_config', 'save_config']
+           'all_keys', 'halvings', 'get_key', 'check', 'config_path', 'load_config', 'config_from', 'save_config']
 
 # %% ../nbs/00_config.ipynb #38704a98
 import difflib
@@ -92,7 +92,7 @@ class DistillConfig:
     "Everything about a run"
     seed: int = 0
     output: str = 'runs/default'    # folder of the run
-    device: str = 'auto'            # 'auto', 'cpu', 'cuda', 'mps'
+    device: str = 'auto'            # 'auto': what accelerate finds; or 'cpu'
     threads: int = 0                # of the CPU; 0: as many as there are cores
     model: Model = field(default_factory=Model)
     distillation: Distillation = field(default_factory=Distillation)
@@ -149,7 +149,7 @@ _RULES = {'model.teacher.num_inference_steps': (lambda v: v >= 2, 'at least 2'),
     'training.lr_warmup': _natural, 'training.lr_floor': _share, 'training.weight_decay': _natural, 'training.clip': _positive,
     'training.ema': (lambda v: 0 <= v < 1, '0 to less than 1'), 'training.precision': _one_of('no', 'fp16', 'bf16'), 'training.validate_every': _positive,
     'training.patience': _natural, 'training.checkpoint_every': _positive, 'training.tracker': _one_of('none', 'tensorboard', 'mlflow', 'all'),
-    'evaluation.prompts': _natural, 'evaluation.batch_size': _positive, 'threads': _natural, 'seed': _natural}
+    'device': _one_of('auto', 'cpu'), 'evaluation.prompts': _natural, 'evaluation.batch_size': _positive, 'threads': _natural, 'seed': _natural}
 
 def halvings(start, target): # steps of the first teacher and of the last student
     "The students' step counts, stage by stage: 32 to 4 gives `[16, 8, 4]`"
@@ -166,7 +166,7 @@ def get_key(c, key):
 
 def check(c: DistillConfig):
     "Refuse what makes no sense, with one line that names the key; returns the configuration"
-    _set(DistillConfig(), asdict(c), c)                    # the types of what was set from Python
+    config_from(asdict(c))                    # the types of what was set from Python
     for key, (ok, want) in _RULES.items():
         if not ok(v := get_key(c, key)): raise ValueError(f'{key}: expected {want}, got {v!r}')
     t = c.model.teacher.num_inference_steps
@@ -186,10 +186,10 @@ def load_config(name='default', # name of a shipped configuration, or path of a 
                 *overrides # such as 'training.lr=1e-4'
                ) -> DistillConfig:
     "Read, override and check a configuration"
-    path, c = config_path(name), DistillConfig()
+    path = config_path(name)
     try: given = yaml.safe_load(path.read_text()) or {}
     except yaml.YAMLError as e: raise ValueError(f"config: {path} is not valid YAML ({' '.join(str(e).split())[:120]})") from None
-    _set(c, given, c)
+    c = config_from(given)
     for o in overrides:
         key, eq, v = o.partition('=')
         if not eq: raise ValueError(f'{o}: expected key=value, such as training.lr=1e-4')
@@ -197,6 +197,10 @@ def load_config(name='default', # name of a shipped configuration, or path of a 
         except yaml.YAMLError: raise ValueError(f'{key}: cannot read the value {v!r}') from None
         _set(c, _nested(key.strip(), v), c)
     return check(c)
+
+def config_from(given): # nested dict, such as `dataclasses.asdict` gives
+    "A configuration from plain values"
+    return _set(c := DistillConfig(), given, c)
 
 def save_config(c: DistillConfig, path):
     "Write the whole configuration, defaults included"
