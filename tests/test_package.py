@@ -1,0 +1,53 @@
+"The wheel and the sdist hold everything and work from an empty folder; several processes train as one."
+import json, os, subprocess, sys, tarfile, zipfile
+from pathlib import Path
+
+import pytest
+
+root = Path(__file__).parent.parent
+
+@pytest.fixture(scope='module')
+def dist(tmp_path_factory):
+    d = tmp_path_factory.mktemp('dist')
+    subprocess.run([sys.executable, '-m', 'build', '--outdir', d, root], check=True, capture_output=True, cwd=d)
+    return d
+
+def shipped(): return {str(p.relative_to(root)) for k in ('assets', 'configs') for p in (root/'pdd_nb'/k).rglob('*') if p.is_file()} | {f'pdd_nb/{p.name}' for p in (root/'pdd_nb').glob('*.py')}
+
+def test_wheel_and_sdist_are_complete(dist):
+    wheel, = dist.glob('*.whl'); sdist, = dist.glob('*.tar.gz')
+    assert shipped() <= set(zipfile.ZipFile(wheel).namelist())
+    assert shipped() | {'settings.ini', 'README.md', 'LICENSE'} <= {n.split('/', 1)[1] for n in tarfile.open(sdist).getnames() if '/' in n}
+
+def test_wheel_works_from_an_empty_folder(dist, tmp_path):
+    wheel, = dist.glob('*.whl')
+    subprocess.run([sys.executable, '-m', 'pip', 'install', '-q', '--no-deps', '--target', tmp_path/'site', wheel], check=True, capture_output=True)
+    (tmp_path/'empty').mkdir()
+    code = 'import pdd_nb; from pdd_nb.config import load_config; from pdd_nb.sampling import *; load_config("default"); p = load_pipeline(); print(pdd_nb.__file__, draw(p, ["a star"], 1).shape)'
+    r = subprocess.run([sys.executable, '-c', code], cwd=tmp_path/'empty', env={**os.environ, 'PYTHONPATH': str(tmp_path/'site')}, capture_output=True, text=True)
+    assert r.returncode == 0 and str(tmp_path) in r.stdout and '(1, 3, 64, 64)' in r.stdout.replace('torch.Size([', '(').replace('])', ')'), r.stdout + r.stderr
+
+TINY = ['model.teacher.num_inference_steps=8', 'model.student.num_inference_steps=4', 'model.student.lora_rank=4', 'training.steps=6', 'training.validate_every=3',
+        'data.train_size=32', 'data.valid_size=8', 'evaluation.prompts=0', 'curriculum.update_interval=2', 'device=cpu', 'threads=1']
+
+def train(out, *args, processes=1):
+    cmd = [Path(sys.executable).with_name('pdd-train'), '--quiet', '--output', out, *TINY, *args]
+    if processes > 1: cmd = [Path(sys.executable).with_name('accelerate'), 'launch', '--cpu', '--num_processes', str(processes), '--num_machines', '1', '--mixed_precision', 'no', '--dynamo_backend', 'no', *cmd]
+    r = subprocess.run(cmd, capture_output=True, text=True)
+    assert r.returncode == 0, (r.stdout + r.stderr)[-3000:]
+    return [json.loads(l) for l in (out/'metrics.jsonl').read_text().splitlines()]
+
+def test_two_processes_train_as_one(tmp_path):
+    two = train(tmp_path/'two', 'training.batch_size=4', processes=2)
+    one = train(tmp_path/'one', 'training.batch_size=4', 'training.accumulation=2')
+    assert [m['step'] for m in two] == [m['step'] for m in one]
+    # the same items and grid steps, other noise: alike, not equal
+    a, b = [[m['divergence/0'] for m in ms if 'divergence/0' in m] for ms in (two, one)]
+    assert all(abs(x - y) < .5*y for x, y in zip(a, b)), (a, b)
+    assert (tmp_path/'two'/'student'/'student.json').exists()
+
+def test_tensorboard_gets_every_curve(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    train(tmp_path/'tb', 'training.batch_size=4', 'training.tracker=tensorboard')
+    ev = EventAccumulator(str(next((tmp_path/'tb'/'logs').rglob('events*')).parent)); ev.Reload()
+    assert {'loss', 'val_loss', 'divergence/0', 'weight/2', 'lr'} <= set(ev.Tags()['scalars'])

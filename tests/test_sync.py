@@ -1,0 +1,55 @@
+"Modules, notebooks, README, configurations and version agree. `python tests/test_sync.py` writes the README anew."
+import configparser, json, re, shutil, subprocess, sys
+from pathlib import Path
+
+import pytest
+
+root = Path(__file__).parent.parent
+bin = Path(sys.executable).parent
+
+def readme():
+    "The README is the text of the index notebook"
+    cells = json.loads((root/'nbs'/'index.ipynb').read_text())['cells']
+    text = '\n\n'.join(''.join(c['source']) for c in cells if c['cell_type'] == 'markdown')
+    return re.sub(r'\]\((?=images/|\d\d_)', '](nbs/', text) + '\n'
+
+def exported():
+    "Modules that the notebooks export, by name"
+    found = {}
+    for nb in sorted((root/'nbs').glob('*.ipynb')):
+        for name in re.findall(r'"#\| default_exp (\w+)', nb.read_text()): found[name] = nb.stem
+    return found
+
+@pytest.fixture(scope='module')
+def fresh(tmp_path_factory):
+    "A copy in which notebooks were exported and cleaned anew"
+    d = tmp_path_factory.mktemp('copy')/'pdd_nb'
+    d.mkdir()
+    for f in ('pyproject.toml', 'settings.ini', 'setup.py', '_quarto.yml', 'README.md'): shutil.copy(root/f, d/f)
+    shutil.copytree(root/'nbs', d/'nbs', symlinks=True); shutil.copytree(root/'pdd_nb', d/'pdd_nb', ignore=shutil.ignore_patterns('assets', '__pycache__'))
+    for c in ('nbdev-export', 'nbdev-clean'): subprocess.run([bin/c], cwd=d, check=True, capture_output=True)
+    return d
+
+def test_modules_are_what_the_notebooks_export(fresh):
+    for f in sorted((fresh/'pdd_nb').glob('*.py')): assert f.read_text() == (root/'pdd_nb'/f.name).read_text(), f'{f.name} differs from its notebook: run nbdev-export'
+
+def test_notebooks_are_clean(fresh):
+    for f in sorted((fresh/'nbs').glob('*.ipynb')): assert f.read_text() == (root/'nbs'/f.name).read_text(), f'{f.name} is not clean: run nbdev-clean'
+
+def test_every_module_has_its_notebook():
+    mods = {p.stem for p in (root/'pdd_nb').glob('*.py')} - {'__init__', '_modidx', '__main__'}
+    assert mods and mods == set(exported())
+
+def test_readme_is_the_index(): assert (root/'README.md').read_text() == readme()
+
+def test_versions_agree():
+    cfg = configparser.ConfigParser(delimiters=['=']); cfg.read(root/'settings.ini')
+    assert re.search(r'__version__ = "(.+)"', (root/'pdd_nb'/'__init__.py').read_text())[1] == cfg['DEFAULT']['version']
+
+def test_shipped_configurations_load():
+    from pdd_nb.config import load_config
+    names = sorted(p.stem for p in (root/'pdd_nb'/'configs').glob('*.yaml'))
+    assert {'default', 'ablation', 'long'} <= set(names)
+    for n in names: load_config(n)
+
+if __name__ == '__main__': (root/'README.md').write_text(readme())
