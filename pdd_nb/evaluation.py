@@ -80,6 +80,7 @@ def evaluate(pipe, steps, guidance=1., # pipeline, its steps, its guidance scale
     s, texts, named = held_out(n, seed)
     fid, clip, ok, secs = _real_fid(reference, 977), new_clip_score(), [], 0.
     fid.reset()
+    draw(pipe, texts[:1], 1)                                       # warm up
     t = time.perf_counter()
     for idx, im in generate(pipe, texts, steps, guidance, seed, batch, progress):
         secs += time.perf_counter() - t

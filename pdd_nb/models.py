@@ -158,7 +158,8 @@ def save_student(folder, pipe, pair: Pair, steps, # folder to write; the teacher
         else: StableDiffusionPipeline(**{**pipe.components, 'unet': pair.copy, 'scheduler': sch}, requires_safety_checker=False).save_pretrained(d)
         (d/'student.json').write_text(json.dumps(note, indent=1))
         ours, theirs = [_probe(n, pipe, steps, sch) for n in (pair.net if pair.rank else pair.copy, load_student(d, teacher=teacher, dtype=pipe.dtype).unet.to(pipe.device))]
-        if (e := (ours - theirs).abs().max()) > 1e-3*ours.abs().max(): raise RuntimeError(f'{folder}: the student reloaded by diffusers draws something else (by {e:.2g}); nothing was saved')
+        tol = 1e-3 if pipe.dtype == torch.float32 else .1              # in half precision the adapters themselves are rounded
+        if (e := (ours - theirs).abs().max()) > tol*ours.abs().max(): raise RuntimeError(f'{folder}: the student reloaded by diffusers draws something else (by {e:.2g}); nothing was saved')
     try: write_folder(folder, fill)
     finally: pair.load(live)
 

@@ -89,7 +89,9 @@ class Trainer:
         self.blocks = tuple(d.feature_blocks) if d.feature_weight else ()
         self.tracker = TimestepDivergenceTracker(c.num_regions, c.decay, self.dev)
         self.curriculum = AdaptiveCurriculumScheduler(c.num_regions, c.enabled, c.update_interval, c.warmup, c.min_weight, c.temperature, c.max_ratio, c.signal, c.mode)
-        self.model = self.accel.prepare(self.pair)
+        ps = self.pair.weights().values()
+        opt = torch.optim.AdamW(ps, lr=t.lr, betas=(.9, .99), weight_decay=t.weight_decay, fused=self.dev.type in ('cpu', 'cuda'))
+        self.model, self.opt = self.accel.prepare(self.pair, opt)
         self.stage = self.step = self.bad = 0                       # step: training steps in all; bad: validations without improvement
         self.best, self.best_weights, self.began, self.metrics, self.seconds = math.inf, None, 0, [], 0.
 
@@ -119,13 +121,13 @@ def load_data(self: Trainer):
 
 @patch
 def start_stage(self: Trainer):
-    "New grids, a new optimiser, new averages, and validation targets that serve the whole stage"
+    "New grids, fresh moments and averages, and validation targets that serve the whole stage"
     t, (fine, coarse) = self.cfg.training, self.stages[self.stage]
     self.fine, self.coarse = fine.to(self.dev), coarse.to(self.dev)
     self.regions = step_regions(coarse, self.cfg.curriculum.num_regions, self.cfg.curriculum.regions_by).to(self.dev)
     self.tracker.reset(); self.curriculum.start_stage(self.regions, self.step, self.dev)
     ps = list(self.pair.weights().values())
-    self.opt = self.accel.prepare(torch.optim.AdamW(ps, lr=t.lr, betas=(.9, .99), weight_decay=t.weight_decay, fused=self.dev.type in ('cpu', 'cuda')))
+    self.opt.state.clear()
     self.ema = EMAModel(ps, decay=t.ema, foreach=True)
     self.began, self.best, self.best_weights, self.bad = self.step, math.inf, None, 0
     self._sums = torch.zeros(4, device=self.dev)

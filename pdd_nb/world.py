@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['fit', 'SceneData', 'alter', 'FolderData', 'make_vae', 'vae_loss', 'psnr', 'make_tokenizer', 'tokenize', 'make_clip',
-           'clip_loss', 'AttributeReader', 'reader_loss', 'blemish', 'make_unet', 'make_scheduler', 'unet_loss',
+           'ClipTraining', 'AttributeReader', 'reader_loss', 'blemish', 'make_unet', 'make_scheduler', 'unet_loss',
            'rounded', 'encode_all', 'save_world', 'build_world']
 
 # %% ../nbs/06_world.ipynb #a3d53dad
@@ -64,10 +64,11 @@ class SceneData:
         s = sample_scenes(b, seed=key)
         return draw_scenes(s, key), captions(s, key)[0]
     def pairs(self, key, b):
-        "A batch in which the second half are scenes of the first half with one thing changed"
+        "A batch in which the second half are scenes of the first half with one thing changed; also the attributes, and which of them are named"
         s = sample_scenes(b//2, seed=key)
         s = Scenes.cat([s, alter(s, keyed(0, 'alter', key))])
-        return draw_scenes(s, key), captions(s, key)[0]
+        texts, named = captions(s, key)
+        return draw_scenes(s, key), texts, s, named
 
 def alter(s: Scenes, g): # scenes; a generator
     "Change one thing in each scene: an attribute, or which object is which. The hardest negatives there are"
@@ -100,7 +101,7 @@ class FolderData:
     def batch(self, key, b):
         i = torch.randint(len(self.ims), (b,), generator=keyed(0, 'folder', key)).tolist()
         return torch.stack([self.ims[j] for j in i]).float()/255, [self.caps[j] for j in i]
-    pairs = batch
+    def pairs(self, key, b): return *self.batch(key, b), None, None
 
 # %% ../nbs/06_world.ipynb #3bfdc44b
 def make_vae(size=64, channels=(16, 32, 32), latent=4):
@@ -146,11 +147,30 @@ def make_clip(tok, size=64, width=128, vision_width=96, layers=3, patch=8):
                 eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id)
     return CLIPModel(CLIPConfig(text_config=text, vision_config=dict(**tower(vision_width), image_size=size, patch_size=patch), projection_dim=width))
 
-def clip_loss(clip, ids: Tensor, x: Tensor): # tokens `(b,l)`, images `(b,3,h,w)` in [-1,1]
-    "Symmetric contrastive loss, Radford et al. 2021, figure 3"
-    return clip(input_ids=ids, pixel_values=x, return_loss=True).loss
+class ClipTraining(nn.Module):
+    "A CLIP with the heads that help to train it and are thrown away afterwards"
+    def __init__(self, clip):
+        super().__init__()
+        n, self.sizes = sum(map(len, ATTRIBUTES.values())), [len(v) for v in ATTRIBUTES.values()]
+        self.clip, self.read = clip, nn.Linear(clip.config.text_config.hidden_size, clip.config.text_config.vocab_size)
+        self.see, self.hear = nn.Linear(clip.config.projection_dim, n), nn.Linear(clip.config.projection_dim, n)
 
-# %% ../nbs/06_world.ipynb #ff91f1e6
+    def _attributes(self, logits, rows, mask):
+        ces = torch.stack([F.cross_entropy(l, r, reduction='none') for l, r in zip(logits.split(self.sizes, 1), rows.T)], 1)
+        return ((ces*mask).sum(0)/mask.sum(0).clamp(min=1)).mean()
+
+    def forward(self, ids: Tensor, x: Tensor, # tokens `(b,l)`, images `(b,3,h,w)` in [-1,1]
+                s: Scenes = None, named: Tensor = None): # the scenes, and the attributes that the captions name, if known
+        "Contrastive loss (Radford et al. 2021, figure 3), reading back the tokens, and naming the attributes"
+        o = self.clip(input_ids=ids, pixel_values=x, return_loss=True)
+        loss = o.loss + .2*F.cross_entropy(self.read(o.text_model_output.last_hidden_state).flatten(0, 1), ids.flatten())
+        if s is None: return loss
+        rows = s.stack().to(x.device)
+        there = torch.ones_like(rows, dtype=torch.float)
+        there[:, 5:] *= (rows[:, :1] > 0)
+        return loss + self._attributes(self.see(10*o.image_embeds), rows, there) + self._attributes(self.hear(10*o.text_embeds), rows, there*named.to(x.device))
+
+# %% ../nbs/06_world.ipynb #b2affb62
 class AttributeReader(nn.Module, PyTorchModelHubMixin):
     "Reads the attributes of a scene off its image"
     def __init__(self, width=32):
@@ -181,7 +201,7 @@ def blemish(im, g): # images `(b,3,h,w)` in [0,1]; a generator
     im = torch.lerp(im, soft, u(b, 1, 1, 1)*.9) + .06*(u(b, 3, 1, 1) - .5)
     return (im + .04*u(b, 1, 1, 1)*torch.randn(im.shape, generator=g, device=im.device)).clamp(0, 1)
 
-# %% ../nbs/06_world.ipynb #90e9b08a
+# %% ../nbs/06_world.ipynb #1526e5a0
 def make_unet(size=16, latent=4, channels=(32, 64, 160), text=128):
     "An untrained `UNet2DConditionModel` with cross attention below its first level"
     n = len(channels) - 1
@@ -205,7 +225,7 @@ def unet_loss(unet, z: Tensor, emb: Tensor, null: Tensor, # latents `(b,c,h,w)`;
     emb = torch.where((torch.rand(b, generator=g, device=dev) < drop)[:, None, None], null, emb)
     return F.mse_loss(unet(xt, t, emb).sample, from_x(z, xt, a, s, 'v_prediction'))
 
-# %% ../nbs/06_world.ipynb #2cb5a03d
+# %% ../nbs/06_world.ipynb #8640656f
 def rounded(model): "A model with its weights rounded to half precision, in float, frozen"; return model.half().float().eval().requires_grad_(False)
 
 @torch.no_grad()
@@ -242,8 +262,8 @@ def build_world(folder, # of checkpoints and of the result, `folder/assets`; int
     def new(seed, make): torch.manual_seed(seed); return make().to(device)
     vae = fit(new(0, make_vae), lambda m, k: vae_loss(m, data.batch(k, 16)[0].to(device)*2 - 1, keyed(0, 'vae', k, device=device)), n['vae'], 2e-3, folder/'vae', .998, desc='autoencoder')
     tok = make_tokenizer(data.texts())
-    def contrast(m, k): im, tx = data.pairs(k, 96); return clip_loss(m, tokenize(tok, tx).to(device), im.to(device)*2 - 1)
-    clip = fit(new(1, lambda: make_clip(tok)), contrast, n['clip'], 1e-3, folder/'clip', .998, desc='CLIP')
+    def contrast(m, k): im, tx, s, named = data.pairs(k, 96); return m(tokenize(tok, tx).to(device), im.to(device)*2 - 1, s, named)
+    clip = fit(new(1, lambda: ClipTraining(make_clip(tok))), contrast, n['clip'], 1e-3, folder/'clip', .998, desc='CLIP').clip
     reader = None
     if scenes:
         def read(m, k):
