@@ -105,7 +105,7 @@ def evaluate_run(checkpoint, # folder of a run or of its student
     run = folder.parent if folder.name == 'student' else folder
     n, e, t, k = n or cfg.evaluation.prompts, cfg.evaluation, cfg.model.teacher, note['num_inference_steps']
     device = 'cuda' if cfg.device == 'auto' and torch.cuda.is_available() else 'cpu'
-    student, teacher = load_student(folder, t.name, device), load_pipeline(t.name, device)
+    student, teacher = load_student(folder, t.name, device, fuse=True), load_pipeline(t.name, device)
     teacher.scheduler = student_scheduler(teacher.scheduler)
     walks = {f'teacher, {t.num_inference_steps} steps': (teacher, t.num_inference_steps, t.guidance_scale),
              f'teacher, {k} steps': (teacher, k, t.guidance_scale), f'student, {k} steps': (student, k, 1.)}

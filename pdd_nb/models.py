@@ -7,7 +7,7 @@ __all__ = ['EMBEDDED', 'LORA_TARGETS', 'asset', 'quiet_loading', 'load_pipeline'
            'save_student', 'student_note', 'load_student']
 
 # %% ../nbs/08_models.ipynb #255bc483
-import copy, hashlib, json
+import copy, hashlib, json, warnings
 from contextlib import contextmanager, nullcontext
 from importlib.resources import files
 from pathlib import Path
@@ -132,7 +132,9 @@ def load(self: Pair, tensors, into='student'): # `tensors` by the names of `weig
 def promote(self: Pair, tensors):
     "The student, with these weights, becomes the teacher; the new student starts from the same weights"
     if self.rank and not self.stage:
-        self.net.add_adapter(copy.deepcopy(self.config), 'teacher')
+        with warnings.catch_warnings():
+            warnings.filterwarnings('ignore', 'Already found a `peft_config`')      # a second adapter is what we want
+            self.net.add_adapter(copy.deepcopy(self.config), 'teacher')
         for k, p in self.net.named_parameters():
             if '.teacher.' in k: p.data = p.data.float(); p.requires_grad_(False)
     self.stage += 1
@@ -182,7 +184,9 @@ def student_note(folder):
 
 def load_student(folder, # a run's folder, or the student's
                  teacher=None, # another place to load the teacher from
-                 device='cpu', dtype=torch.float32):
+                 device='cpu', dtype=torch.float32,
+                 fuse=False # add the adapters to the weights: faster, and equal but for rounding
+                ):
     "The student as a pipeline, with its scheduler; draw with its number of steps and `guidance_scale=1`"
     folder, note = student_note(folder)
     if note['format'] == 'pipeline': return load_pipeline(folder, device, dtype)
@@ -190,6 +194,8 @@ def load_student(folder, # a run's folder, or the student's
     if (got := fingerprint(pipe.unet)) != note['fingerprint']: raise ValueError(f"checkpoint: {folder} was distilled from another teacher (weights {note['fingerprint']}, "
                                                                                 f"this one has {got}); give the teacher it was made from, {note['teacher']!r}")
     load_tensors(folder/'pytorch_lora_weights.safetensors')          # a clear word about a truncated file
-    with quiet_loading(): pipe.load_lora_weights(folder, weight_name='pytorch_lora_weights.safetensors')
+    with quiet_loading():
+        pipe.load_lora_weights(folder, weight_name='pytorch_lora_weights.safetensors')
+        if fuse: pipe.fuse_lora(); pipe.unload_lora_weights()
     pipe.scheduler = EulerDiscreteScheduler.from_pretrained(folder/'scheduler')
     return pipe
