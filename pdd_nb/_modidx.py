@@ -126,6 +126,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'pdd_nb.scenes.meaning': ('scenes.html#meaning', 'pdd_nb/scenes.py'),
                                'pdd_nb.scenes.sample_scenes': ('scenes.html#sample_scenes', 'pdd_nb/scenes.py')},
             'pdd_nb.state': { 'pdd_nb.state.cosine_lr': ('state.html#cosine_lr', 'pdd_nb/state.py'),
+                              'pdd_nb.state.has_state': ('state.html#has_state', 'pdd_nb/state.py'),
                               'pdd_nb.state.keyed': ('state.html#keyed', 'pdd_nb/state.py'),
                               'pdd_nb.state.load_optimizer': ('state.html#load_optimizer', 'pdd_nb/state.py'),
                               'pdd_nb.state.load_state': ('state.html#load_state', 'pdd_nb/state.py'),

@@ -20,7 +20,7 @@ Required = Annotated[str, dict(opt=True, required=True)]   # an option that must
 def _one_line_errors():
     "A user's mistake ends the command with one line instead of a traceback"
     try: yield
-    except ValueError as e: print(f'{sys.argv[0].rsplit("/", 1)[-1]}: {" ".join(str(e).split())}', file=sys.stderr); raise SystemExit(2) from None
+    except (ValueError, OSError) as e: print(f'{sys.argv[0].rsplit("/", 1)[-1]}: {" ".join(str(e).split())}', file=sys.stderr); raise SystemExit(2) from None
     except KeyboardInterrupt: print('interrupted; the same command goes on from the last checkpoint', file=sys.stderr); raise SystemExit(130) from None
 
 def _quiet_imports():
@@ -44,6 +44,8 @@ def pdd_train(*overrides: str, # settings as key=value, such as training.lr=1e-4
         cfg = load_config(config, *overrides, *([f'output={output}'] if output else []))
         from pdd_nb.trainer import distill
         run = distill(cfg, not restart, quiet)
+        import os
+        if int(os.environ.get('RANK', 0)): return                       # one process evaluates
         if cfg.evaluation.prompts:
             from pdd_nb.evaluation import evaluate_run, table
             print(table(evaluate_run(run, cfg, progress=not quiet)))

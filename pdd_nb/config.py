@@ -8,7 +8,7 @@ __all__ = ['Teacher', 'Student', 'Model', 'Distillation', 'Curriculum', 'Data', 
 
 # %% ../nbs/00_config.ipynb #38704a98
 import difflib
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from importlib.resources import files
 from pathlib import Path
 

@@ -54,9 +54,9 @@ def load_pipeline(name=EMBEDDED, # 'embedded', a folder, or an id on the hub
     return pipe.to(device)
 
 def fingerprint(net: nn.Module): # to be taken before adapters are added
-    "A short hash of a network's weights, by which a student knows its teacher"
+    "A short hash of a network's names and shapes and, in the precision that float, half and bfloat16 share, of its weights"
     h = hashlib.sha256()
-    for k, v in sorted(net.state_dict().items()): h.update(f'{k}{tuple(v.shape)}'.encode() + v.flatten()[:64].half().cpu().numpy().tobytes())
+    for k, v in sorted(net.state_dict().items()): h.update(f'{k}{tuple(v.shape)}'.encode() + v.flatten()[:64].bfloat16().cpu().view(torch.int16).numpy().tobytes())
     return h.hexdigest()[:16]
 
 @torch.no_grad()

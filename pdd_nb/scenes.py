@@ -8,7 +8,7 @@ __all__ = ['SHAPES', 'COLORS', 'SIZES', 'LAYOUTS', 'BACKGROUNDS', 'ATTRIBUTES', 
 
 # %% ../nbs/05_scenes.ipynb #8a6df1c2
 import random
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor

@@ -17,7 +17,6 @@ from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration
 from diffusers.training_utils import EMAModel
 from fastcore.basics import patch
-from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -27,7 +26,7 @@ from .losses import ProgressiveDistillationLoss
 from .models import LORA_TARGETS, Pair, encode_prompts, fingerprint, load_pipeline, save_student
 from .sampling import grid_image, initial_noise
 from .scenes import captions, draw_scenes, sample_scenes
-from .state import cosine_lr, keyed, load_optimizer, load_state, optimizer_tensors, save_state
+from .state import cosine_lr, has_state, keyed, load_optimizer, load_state, optimizer_tensors, save_state
 from .timesteps import Grid, Schedule, ddim_step, noisify, stage_grids, to_x, two_step_target
 from .tracker import TimestepDivergenceTracker, plot_divergence, plot_rate, relative_divergence, step_regions
 
@@ -246,6 +245,7 @@ def walk(self: Trainer, predict, grid: Grid, noise, emb): # `predict(xt, t, emb)
 @patch
 def samples(self: Trainer, n=8):
     "The stage's teacher and student from the same noise, on held-out prompts"
+    n = min(n, len(self.vemb))
     emb, noise = self.vemb[:n], initial_noise(self.pipe, range(n), self.cfg.seed).to(self.dev)
     rows = {f'teacher, {len(self.fine)}': self.walk(lambda *a: self.pair.teacher(*a, self.null)[0], self.fine, noise, emb),
             f'student, {len(self.coarse)}': self.walk(lambda *a: self.pair(*a)[0], self.coarse, noise, emb)}
@@ -304,11 +304,11 @@ def run(self: Trainer,
     "Train all stages and save the student"
     t, main = self.cfg.training, self.accel.is_main_process
     last = self.folder/'checkpoints'/'last'
-    if resume and (self.folder/'student'/'student.json').exists() and (last/'state.json').exists():
+    if resume and (self.folder/'student'/'student.json').exists() and has_state(last):
         _same_config(load_state(last)[0]['config'], self.cfg, last); self.say(f'{self.folder}: already trained'); return self.folder
     self._open(resume)
     self.load_data()
-    if resume and (last/'state.json').exists(): self.restore(); self.say(f'going on from step {self.step}')
+    if resume and has_state(last): self.restore(); self.say(f'going on from step {self.step}')
     else: self.start_stage()
     if t.tracker != 'none': self.accel.init_trackers('pdd_nb', {k: v if isinstance(v := get_key(self.cfg, k), (int, float, str, bool)) else str(v) for k in all_keys(self.cfg)})
     self._clock, total = time.perf_counter(), sum(t.steps[min(k, len(t.steps) - 1)] for k in range(len(self.stages)))
@@ -327,7 +327,7 @@ def run(self: Trainer,
         save_student(self.folder/'student', self.pipe, self.pair, len(self.coarse), self.cfg.model.teacher.name, self.mark)
         self._tick()
         (self.folder/'summary.json').write_text(json.dumps(dict(steps=self.step, seconds=round(self.seconds, 1), val_loss=self.best), indent=1))
-    self.accel.end_training()
+    self.accel.wait_for_everyone(); self.accel.end_training()
     return self.folder
 
 @patch(as_prop=True)
@@ -343,6 +343,7 @@ def _after(self: Trainer, bar):
     if self.curriculum.due(done) or done == self.stage_steps: bar.set_postfix(loss=f"{self.read()['loss']:.4f}", refresh=False)
     if done % t.validate_every == 0 or done == self.stage_steps:
         v = self.validate(); self.report(**v)
+        if not math.isfinite(v['val_loss']): raise ValueError(f'training.lr: training diverged, the validation loss at step {self.step} is not finite; use less than {t.lr}')
         self.bad += 1
         if v['val_loss'] < self.best: self.best, self.bad, self.best_weights = v['val_loss'], 0, {n: w.clone() for n, w in zip(self.pair.weights(), self.ema.shadow_params)}
     if done % t.checkpoint_every == 0 or self.over: self._tick(); self.save()
@@ -354,7 +355,7 @@ def _open(self: Trainer, resume):
         if not resume and self.accel.is_main_process: [shutil.rmtree(self.folder/d, ignore_errors=True) for d in ('checkpoints', 'student', 'samples', 'plots')]
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.accel.is_main_process:
-            if not resume or not (self.folder/'checkpoints'/'last'/'state.json').exists(): (self.folder/'metrics.jsonl').write_text('')
+            if not resume or not has_state(self.folder/'checkpoints'/'last'): (self.folder/'metrics.jsonl').write_text('')
             else: _same_config(load_state(self.folder/'checkpoints'/'last')[0]['config'], self.cfg, self.folder/'checkpoints'/'last')
             save_config(self.cfg, self.folder/'config.yaml')
     except OSError as e: raise ValueError(f'output: cannot write to {str(self.folder)!r} ({e.strerror}); choose another folder') from None

@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from .scenes import ATTRIBUTES, Scenes, captions, draw_scenes, sample_scenes
-from .state import cosine_lr, keyed, load_optimizer, load_state, optimizer_tensors, save_state, write_folder
+from .state import cosine_lr, has_state, keyed, load_optimizer, load_state, optimizer_tensors, save_state, write_folder
 from .timesteps import Schedule, from_x, noisify
 
 # %% ../nbs/06_world.ipynb #16d1a119
@@ -37,7 +37,7 @@ def fit(model, # trained in place; ends with the averaged weights
     folder, ps = Path(folder), list(model.parameters())
     opt, ema = torch.optim.AdamW(ps, lr=lr, betas=(.9, .99), weight_decay=1e-4), EMAModel(ps, decay=decay, foreach=True)
     start, dev = 0, ps[0].device
-    if (folder/'state.json').exists():
+    if has_state(folder):
         meta, g = load_state(folder, dev)
         start = ema.optimization_step = meta['step']
         model.load_state_dict(g['model']); load_optimizer(opt, g['opt'])
@@ -248,6 +248,8 @@ def save_world(folder, vae, clip, tok, unet, reader=None):
         for f in (d/'teacher/text_encoder/config.json', d/'clip/config.json'):     # stored in half, opened in float unless asked otherwise:
             f.write_text(f.read_text().replace('"float16"', '"float32"'))          # transformers goes by the config, diffusers does not
         if reader: reader.save_pretrained(d/'reader')
+        for f in d.rglob('config.json'):                                           # where a part was loaded from is nobody's business
+            f.write_text(json.dumps({k: v for k, v in json.loads(f.read_text()).items() if k != '_name_or_path'}, indent=2) + '\n')
     write_folder(folder, fill)
     for m in (vae, clip, unet, *([reader] if reader else [])): m.float()
 

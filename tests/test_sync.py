@@ -26,11 +26,12 @@ def fresh(tmp_path_factory):
     d = tmp_path_factory.mktemp('copy')/'pdd_nb'
     d.mkdir()
     for f in ('pyproject.toml', 'settings.ini', 'setup.py', '_quarto.yml', 'README.md'): shutil.copy(root/f, d/f)
-    shutil.copytree(root/'nbs', d/'nbs', symlinks=True); shutil.copytree(root/'pdd_nb', d/'pdd_nb', ignore=shutil.ignore_patterns('assets', '__pycache__'))
+    shutil.copytree(root/'nbs', d/'nbs', symlinks=True); (d/'pdd_nb').mkdir(); shutil.copy(root/'pdd_nb'/'__init__.py', d/'pdd_nb')
     for c in ('nbdev-export', 'nbdev-clean'): subprocess.run([bin/c], cwd=d, check=True, capture_output=True)
     return d
 
 def test_modules_are_what_the_notebooks_export(fresh):
+    assert {f.name for f in (fresh/'pdd_nb').glob('*.py')} == {f.name for f in (root/'pdd_nb').glob('*.py')}
     for f in sorted((fresh/'pdd_nb').glob('*.py')): assert f.read_text() == (root/'pdd_nb'/f.name).read_text(), f'{f.name} differs from its notebook: run nbdev-export'
 
 def test_notebooks_are_clean(fresh):
