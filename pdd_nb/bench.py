@@ -11,7 +11,7 @@ import statistics, tempfile, time
 import torch
 from tqdm.auto import tqdm
 
-from .config import DistillConfig
+from .config import DistillConfig, check
 from .trainer import Trainer
 
 # %% ../nbs/12_bench.ipynb #ee2fed19
@@ -24,7 +24,7 @@ def _time(f, dev):
 def step_overhead(cfg: DistillConfig, rounds=20, quiet=True): # dict by stage: seconds of a step, of the bare calls, their ratio
     "The time of a training step over that of the bare model calls, in each kind of stage"
     with tempfile.TemporaryDirectory() as d:
-        cfg.output = d
+        cfg = check(cfg); cfg.output = d
         t = Trainer(cfg, quiet=True); t.load_data()
         out, b = {}, cfg.training.batch_size
         for stage in range(min(2, len(t.stages))):

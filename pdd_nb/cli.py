@@ -41,7 +41,8 @@ def pdd_train(*overrides: str, # settings as key=value, such as training.lr=1e-4
     with _one_line_errors():
         _quiet_imports()
         from pdd_nb.config import load_config
-        cfg = load_config(config, *overrides, *([f'output={output}'] if output else []))
+        cfg = load_config(config, *overrides)
+        if output: cfg.output = output
         from pdd_nb.trainer import distill
         run = distill(cfg, not restart, quiet)
         import os

@@ -15,26 +15,26 @@ from pathlib import Path
 import yaml
 
 # %% ../nbs/00_config.ipynb #f26a3ec2
-@dataclass
+@dataclass(slots=True)
 class Teacher:
     "The model to be distilled"
     name: str = 'embedded'          # 'embedded', a folder in diffusers' format, or an id on the hub
     num_inference_steps: int = 32   # of the first teacher; the student's times a power of two
     guidance_scale: float = 3.0     # folded into the student; 1 is none
 
-@dataclass
+@dataclass(slots=True)
 class Student:
     "What is trained"
     num_inference_steps: int = 4    # of the last stage
     lora_rank: int = 32             # of the adapters; 0 trains all weights
     lora_targets: list = field(default_factory=list) # ends of module names; empty: attention, convolutions and time embedding
 
-@dataclass
+@dataclass(slots=True)
 class Model:
     teacher: Teacher = field(default_factory=Teacher)
     student: Student = field(default_factory=Student)
 
-@dataclass
+@dataclass(slots=True)
 class Distillation:
     "The loss"
     loss: str = 'l2'                        # or 'huber'
@@ -43,7 +43,7 @@ class Distillation:
     feature_blocks: list = field(default_factory=lambda: ['mid_block', 'down_blocks.1', 'up_blocks.1']) # blocks compared
     progressive_schedule: str = 'cosine'    # how the feature term fades: 'linear', 'cosine', 'constant'
 
-@dataclass
+@dataclass(slots=True)
 class Curriculum:
     "Where along the trajectory training goes"
     enabled: bool = True            # False: uniform, stratified
@@ -58,13 +58,13 @@ class Curriculum:
     mode: str = 'curriculum'        # or 'unbiased': samples weighted by 1/(N p)
     decay: float = 0.8              # of the smoothing, per update
 
-@dataclass
+@dataclass(slots=True)
 class Data:
     "What the student sees"
     train_size: int = 8192          # scenes, encoded once
     valid_size: int = 64            # scenes with meanings that are held out
 
-@dataclass
+@dataclass(slots=True)
 class Training:
     steps: list = field(default_factory=lambda: [500])  # training steps per stage; the last number serves the stages that follow
     batch_size: int = 32            # of one process and one step of accumulation
@@ -81,13 +81,13 @@ class Training:
     checkpoint_every: int = 100     # training steps
     tracker: str = 'none'           # 'tensorboard', 'mlflow', 'all'
 
-@dataclass
+@dataclass(slots=True)
 class Evaluation:
     prompts: int = 256              # held-out prompts; 0: no evaluation after training
     batch_size: int = 64
     seed: int = 1
 
-@dataclass
+@dataclass(slots=True)
 class DistillConfig:
     "Everything about a run"
     seed: int = 0
@@ -165,13 +165,14 @@ def get_key(c, key):
     return c
 
 def check(c: DistillConfig):
-    "Refuse what makes no sense, with one line that names the key; returns the configuration"
-    config_from(asdict(c))                    # the types of what was set from Python
+    "Refuse what makes no sense, with one line that names the key; returns a copy with every value in its type"
+    c = config_from(asdict(c))
     for key, (ok, want) in _RULES.items():
         if not ok(v := get_key(c, key)): raise ValueError(f'{key}: expected {want}, got {v!r}')
     t = c.model.teacher.num_inference_steps
     halvings(t, c.model.student.num_inference_steps)
     if c.curriculum.num_regions > t//2: raise ValueError(f'curriculum.num_regions: expected 1 to {t//2} (the steps of the first student), got {c.curriculum.num_regions}')
+    if c.data.valid_size < t//2: raise ValueError(f'data.valid_size: expected at least {t//2} (each step of the first student is validated), got {c.data.valid_size}')
     return c
 
 # %% ../nbs/00_config.ipynb #64a2f548

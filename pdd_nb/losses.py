@@ -12,8 +12,6 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .timesteps import bcast
-
 # %% ../nbs/07_losses.ipynb #ba5e0c03
 def truncated_snr(alpha: Tensor, sigma: Tensor): # `(b,)` each
     "max(SNR, 1), Salimans & Ho 2022, eq. 9"

@@ -18,6 +18,7 @@ from diffusers.utils import logging as diffusers_logging
 from fastcore.basics import patch
 from peft import LoraConfig, get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers.utils import logging as transformers_logging
 
@@ -43,12 +44,13 @@ def quiet_loading():
     finally: diffusers_logging.enable_progress_bar(); transformers_logging.enable_progress_bar(); diffusers_logging.set_verbosity(level)
 
 def load_pipeline(name=EMBEDDED, # 'embedded', a folder, or an id on the hub
-                  device='cpu', dtype=torch.float32):
+                  device='cpu', dtype=torch.float32,
+                  key='model.teacher.name'): # what to call it in an error
     "A text-to-image pipeline, frozen and silent"
     path = asset('teacher') if name == EMBEDDED else name
     try:
         with quiet_loading(): pipe = StableDiffusionPipeline.from_pretrained(path, dtype=dtype, safety_checker=None, requires_safety_checker=False, use_safetensors=True)
-    except (OSError, ValueError, KeyError) as e: raise ValueError(f"model.teacher.name: cannot load {str(name)!r} as a Stable Diffusion pipeline ({str(e).splitlines()[0][:150]})") from None
+    except (OSError, ValueError, KeyError, SafetensorError) as e: raise ValueError(f"{key}: cannot load {str(name)!r} as a Stable Diffusion pipeline ({str(e).splitlines()[0][:150]})") from None
     for m in (pipe.unet, pipe.vae, pipe.text_encoder): m.requires_grad_(False).eval()
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(device)
@@ -116,17 +118,18 @@ def teacher(self: Pair, xt: Tensor, t: Tensor, emb: Tensor, null: Tensor, blocks
     if guided: xt, t, emb = torch.cat([xt, xt]), torch.cat([t, t]), torch.cat([null.expand_as(emb), emb])
     with FeatureTap(self.net, blocks) if blocks else nullcontext([]) as feats: pred = self.net(xt, t, emb).sample
     if not guided: return pred, feats
-    u, c = pred.chunk(2)
+    u, c = pred.float().chunk(2)                                    # differences of half-precision numbers lose too much
     return u + self.guidance*(c - u), [f.chunk(2)[1] for f in feats]
 
 @patch
 @torch.no_grad()
 def load(self: Pair, tensors, into='student'): # `tensors` by the names of `weights`
     "Set the student's weights, or (`into='teacher'`) the teacher's"
-    own = {k.replace('.student.', f'.{into}.'): v for k, v in tensors.items()} if self.rank else tensors
     have = dict((self.copy if not self.rank and into == 'student' else self.net).named_parameters())
-    if missing := [k for k in own if k not in have or have[k].shape != own[k].shape]: raise ValueError(f'checkpoint: {missing[0]} does not fit this model; was model.student.lora_rank changed?')
-    for k, v in own.items(): have[k].copy_(v)
+    own = {k: have[k.replace('.student.', f'.{into}.')] for k in self.weights()}
+    if odd := [k for k in {**own, **tensors} if k not in own or k not in tensors or own[k].shape != tensors[k].shape]:
+        raise ValueError(f'checkpoint: {odd[0]} does not fit this model; was model.student.lora_rank changed?')
+    for k, v in own.items(): v.copy_(tensors[k])
 
 @patch
 def promote(self: Pair, tensors):
@@ -157,20 +160,21 @@ def save_student(folder, pipe, pair: Pair, steps, # folder to write; the teacher
             lora = get_peft_model_state_dict(pair.net, adapter_name='student')
             StableDiffusionPipeline.save_lora_weights(d, unet_lora_layers={k: v.cpu().contiguous() for k, v in lora.items()})
             sch.save_pretrained(d/'scheduler')
-        else: StableDiffusionPipeline(**{**pipe.components, 'unet': pair.copy, 'scheduler': sch}, requires_safety_checker=False).save_pretrained(d)
+        else: StableDiffusionPipeline(**{**load_pipeline(teacher).components, 'unet': pair.copy, 'scheduler': sch}, requires_safety_checker=False).save_pretrained(d)
         (d/'student.json').write_text(json.dumps(note, indent=1))
-        ours, theirs = [_probe(n, pipe, steps, sch) for n in (pair.net if pair.rank else pair.copy, load_student(d, teacher=teacher, dtype=pipe.dtype).unet.to(pipe.device))]
-        tol = 1e-3 if pipe.dtype == torch.float32 else .1              # in half precision the adapters themselves are rounded
+        dt = pipe.dtype if pair.rank else torch.float32                # a whole student is trained and saved in float
+        ours, theirs = [_probe(n, pipe, steps, sch, dt) for n in (pair.net if pair.rank else pair.copy, load_student(d, teacher=teacher, dtype=dt).unet.to(pipe.device))]
+        tol = 1e-3 if dt == torch.float32 else .1                      # in half precision the adapters themselves are rounded
         if (e := (ours - theirs).abs().max()) > tol*ours.abs().max(): raise RuntimeError(f'{folder}: the student reloaded by diffusers draws something else (by {e:.2g}); nothing was saved')
     try: write_folder(folder, fill)
     finally: pair.load(live)
 
 @torch.no_grad()
-def _probe(net, pipe, steps, sch):
+def _probe(net, pipe, steps, sch, dtype):
     "What a network draws from fixed noise, by the saved scheduler; latents `(2,c,h,w)`"
     sch = copy.deepcopy(sch); sch.set_timesteps(steps, device=pipe.device)
-    emb = encode_prompts(pipe, ['a test', 'another'])
-    z = torch.randn(2, net.config.in_channels, *[net.config.sample_size]*2, generator=torch.Generator().manual_seed(0)).to(pipe.device, pipe.dtype)*sch.init_noise_sigma
+    emb = encode_prompts(pipe, ['a test', 'another']).to(dtype)
+    z = torch.randn(2, net.config.in_channels, *[net.config.sample_size]*2, generator=torch.Generator().manual_seed(0)).to(pipe.device, dtype)*sch.init_noise_sigma
     for t in sch.timesteps: z = sch.step(net(sch.scale_model_input(z, t), t, emb).sample, t, z).prev_sample
     return z
 
@@ -189,7 +193,7 @@ def load_student(folder, # a run's folder, or the student's
                 ):
     "The student as a pipeline, with its scheduler; draw with its number of steps and `guidance_scale=1`"
     folder, note = student_note(folder)
-    if note['format'] == 'pipeline': return load_pipeline(folder, device, dtype)
+    if note['format'] == 'pipeline': return load_pipeline(folder, device, dtype, 'checkpoint')
     pipe = load_pipeline(teacher or note['teacher'], device, dtype)
     if (got := fingerprint(pipe.unet)) != note['fingerprint']: raise ValueError(f"checkpoint: {folder} was distilled from another teacher (weights {note['fingerprint']}, "
                                                                                 f"this one has {got}); give the teacher it was made from, {note['teacher']!r}")

@@ -6,7 +6,6 @@
 __all__ = ['initial_noise', 'generate', 'draw', 'to_pil', 'grid_image', 'predict']
 
 # %% ../nbs/09_sampling.ipynb #3c90e779
-import math
 from pathlib import Path
 
 import torch
@@ -72,9 +71,9 @@ def predict(checkpoint, # folder of a run or of a student
     if not prompt.strip(): raise ValueError('prompt: expected some text, got none')
     if output is not None and not Path(output).resolve().parent.is_dir(): raise ValueError(f'output: no folder {str(Path(output).parent)!r}; make it first')
     _, note = student_note(checkpoint)
-    n = num_inference_steps or note['num_inference_steps']
+    n = note['num_inference_steps'] if num_inference_steps is None else num_inference_steps
     if n < 1: raise ValueError(f'num_inference_steps: expected at least 1, got {n}')
     pipe = load_student(checkpoint, teacher, device)
-    im = to_pil(draw(pipe, [prompt], n, 1., seed)[0])
+    im = pipe(prompt, num_inference_steps=n, guidance_scale=1, generator=torch.Generator().manual_seed(seed)).images[0]
     if output is not None: im.save(output)
     return im

@@ -11,6 +11,7 @@ import math
 import torch
 from fastcore.basics import patch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from .timesteps import Grid, log_snr
 
@@ -59,15 +60,15 @@ class TimestepDivergenceTracker:
         d = divergence.detach().to(self._sums.dtype)
         ok = d.isfinite()
         d = torch.where(ok, d, 0.)
-        self._sums.index_add_(1, regions, torch.stack([ok.to(d.dtype), d, d*d]))
+        self._sums += torch.stack([ok.to(d.dtype), d, d*d]) @ one_hot(regions, self.num_regions).to(d.dtype)     # unlike `index_add_`, in the same order on every device
 
 # %% ../nbs/03_tracker.ipynb #b2949109
 @patch
 def commit(self: TimestepDivergenceTracker, step, # training step, to date the reading
-           reduce=None # adds a tensor up over processes, such as `accelerator.reduce`
+           reduce=lambda t: t # adds a tensor up over processes, such as `accelerator.reduce`
           ):
     "Read what has gathered since the last commit, smooth it, and add a line to the history"
-    n, tot, sq = (reduce(self._sums.clone()) if reduce else self._sums).to('cpu', torch.float64, copy=True)
+    n, tot, sq = reduce(self._sums.clone()).to('cpu', torch.float64)
     self._sums.zero_()
     m = tot/n
     sd = (sq/n - m*m).clamp(min=0).sqrt()
@@ -82,10 +83,12 @@ def commit(self: TimestepDivergenceTracker, step, # training step, to date the r
     return self.history[-1]
 
 @patch
-def state_dict(self: TimestepDivergenceTracker):
-    "Everything that changes, as plain values and tensors"
+def state_dict(self: TimestepDivergenceTracker,
+               reduce=lambda t: t # adds a tensor up over processes; the sum is then for one of them to load
+              ):
+    "Everything that changes, as plain values"
     return dict(mean=_plain(self.mean), spread=_plain(self.spread), rate=_plain(self.rate), count=self.count.tolist(), seen=self.seen.tolist(),
-                sums=self._sums.tolist(), history=self.history)
+                sums=reduce(self._sums.clone()).tolist(), history=self.history)
 
 @patch
 def load_state_dict(self: TimestepDivergenceTracker, sd):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import ProjectConfiguration
 from diffusers.training_utils import EMAModel
 from fastcore.basics import patch
@@ -75,6 +76,7 @@ class Trainer:
         self.cfg, self.quiet, self.folder = check(cfg), quiet, Path(cfg.output)
         t = cfg.training
         if cfg.threads: torch.set_num_threads(cfg.threads)
+        AcceleratorState._reset_state()                            # a notebook may train in another precision next
         self.accel = Accelerator(mixed_precision=t.precision, cpu=cfg.device == 'cpu', log_with=_tracker(t.tracker),
                                  project_config=ProjectConfiguration(str(self.folder), logging_dir=str(self.folder/'logs')))
         self.dev = self.accel.device
@@ -130,14 +132,12 @@ def start_stage(self: Trainer):
     self.ema = EMAModel(ps, decay=t.ema, foreach=True)
     self.began, self.best, self.best_weights, self.bad = self.step, math.inf, None, 0
     self._sums = torch.zeros(4, device=self.dev)
-    self.vi = torch.arange(len(self.vz), device=self.dev) % len(coarse)
+    n, b = len(self.vz), t.batch_size
+    i = torch.arange(n, device=self.dev) % len(coarse)
     noise = torch.randn(self.vz.shape, generator=keyed(self.cfg.seed, 'valid', device=self.dev), device=self.dev)
-    self.vxt, self.vtarget = [torch.cat(v) for v in zip(*[self._targets(self.vz[k], self.vemb[k], self.vi[k], noise[k])[:2] for k in self._chunks()])]
-
-@patch
-def _chunks(self: Trainer):
-    n, b = len(self.vz), self.cfg.training.batch_size
-    return [slice(k, k + b) for k in range(0, n, b)]
+    mine = [slice(k, k + b) for k in range(0, n, b)][self.accel.process_index::self.accel.num_processes]
+    self.valid = [(*self._targets(self.vz[k], self.vemb[k], i[k], noise[k])[:2], self.vemb[k], i[k]) for k in mine]
+    self.drawn = self.draw_teacher() if self.accel.is_main_process else None
 
 @patch
 def _targets(self: Trainer, z, emb, i, noise, blocks=()):
@@ -162,12 +162,12 @@ def train_step(self: Trainer):
     i_all, w_all = self.curriculum.sample(t.batch_size*parts, keyed(seed, 'steps', self.step, device=self.dev))
     lr = cosine_lr(self.step - self.began, self.stage_steps, t.lr, t.lr_warmup, t.lr_floor)
     for g in self.opt.param_groups: g['lr'] = lr
+    noise = torch.randn((len(idx), *self.z.shape[1:]), generator=keyed(seed, 'noise', self.step, device=self.dev), device=self.dev)
     for m in range(t.accumulation):
         mine = slice(m*world + rank, None, parts)                  # every parts-th draw: each share is stratified too
         k, i, w = idx[mine].to(self.dev), i_all[mine], w_all[mine]
-        z, emb = self.z[k], self.emb[k]
-        noise = torch.randn(z.shape, generator=keyed(seed, 'noise', self.step, m, rank, device=self.dev), device=self.dev)
-        xt, target, tfeats = self._targets(z, emb, i, noise, self.blocks)
+        emb = self.emb[k]
+        xt, target, tfeats = self._targets(self.z[k], emb, i, noise[mine], self.blocks)
         with acc.no_sync(self.model) if m + 1 < t.accumulation else nullcontext():
             x, a, s, feats = self._student(xt, emb, i, self.blocks)
             r = self.loss(x, target, a, s, feats, tfeats, self.progress)
@@ -184,14 +184,13 @@ def validate(self: Trainer):
     "Validation loss of the averaged weights on held-out scenes: the weighted output term over the whole grid"
     ps = list(self.pair.weights().values())
     self.ema.store(ps); self.ema.copy_to(ps)
-    tot = div = 0.
-    for k in self._chunks():
-        x, a, s, _ = self._student(self.vxt[k], self.vemb[k], self.vi[k])
-        r = self.loss(x, self.vtarget[k], a, s)
-        tot, div = tot + r['output'].sum(), div + relative_divergence(x, self.vtarget[k]).sum()
+    tot = torch.zeros(2, device=self.dev)
+    for xt, target, emb, i in self.valid:
+        x, a, s, _ = self._student(xt, emb, i)
+        tot += torch.stack([self.loss(x, target, a, s)['output'].sum(), relative_divergence(x, target).sum()])
+    if self.accel.is_main_process: self.samples()
     self.ema.restore(ps)
-    n = len(self.vz)
-    return dict(val_loss=tot.item()/n, val_divergence=div.item()/n)
+    return dict(zip(('val_loss', 'val_divergence'), [v/len(self.vz) for v in self.accel.reduce(tot).tolist()]))
 
 # %% ../nbs/11_trainer.ipynb #9ed9f8fa
 @patch
@@ -206,9 +205,9 @@ def report(self: Trainer, **values):
 @patch
 def read(self: Trainer):
     "Read losses and divergences off the device, and move the curriculum"
-    n, *terms = self._sums.tolist()
+    n, *terms = self.accel.reduce(self._sums.clone()).tolist()
     self._sums.zero_()
-    h = self.tracker.commit(self.step, (lambda t: self.accel.reduce(t)) if self.accel.num_processes > 1 else None)
+    h = self.tracker.commit(self.step, self.accel.reduce)
     w = self.curriculum.update(self.step, self.tracker)
     names = {f'{k}/{r}': v for k, vs in (('divergence', h['mean']), ('rate', h['rate']), ('weight', w.tolist())) for r, v in enumerate(vs) if v is not None}
     vals = dict(zip(('loss', 'output', 'feature'), [v/n for v in terms]))
@@ -243,25 +242,32 @@ def walk(self: Trainer, predict, grid: Grid, noise, emb): # `predict(xt, t, emb)
     return (self.pipe.vae.decode((x/self.pipe.vae.config.scaling_factor).to(self.pipe.dtype)).sample.float()/2 + .5).clamp(0, 1).cpu()
 
 @patch
-def samples(self: Trainer, n=8):
-    "The stage's teacher and student from the same noise, on held-out prompts"
-    n = min(n, len(self.vemb))
-    emb, noise = self.vemb[:n], initial_noise(self.pipe, range(n), self.cfg.seed).to(self.dev)
-    rows = {f'teacher, {len(self.fine)}': self.walk(lambda *a: self.pair.teacher(*a, self.null)[0], self.fine, noise, emb),
-            f'student, {len(self.coarse)}': self.walk(lambda *a: self.pair(*a)[0], self.coarse, noise, emb)}
+def _eight(self: Trainer):
+    "Noise and text of the first eight held-out prompts"
+    n = min(8, len(self.vemb))
+    return initial_noise(self.pipe, range(n), self.cfg.seed).to(self.dev), self.vemb[:n]
+
+@patch
+def draw_teacher(self: Trainer): "What the stage's teacher draws"; return self.walk(lambda *a: self.pair.teacher(*a, self.null)[0], self.fine, *self._eight())
+
+@patch
+def samples(self: Trainer):
+    "Save the stage's teacher and student, as it is now, from the same noise"
     d = self.folder/'samples'; d.mkdir(exist_ok=True)
-    grid_image(rows).save(d/f'stage{self.stage}_{len(self.coarse)}steps.png')
+    student = self.walk(lambda *a: self.pair(*a)[0], self.coarse, *self._eight())
+    grid_image({f'teacher, {len(self.fine)}': self.drawn, f'student, {len(self.coarse)}': student}).save(d/f'{len(self.coarse)}steps_{self.step:06}.png')
 
 # %% ../nbs/11_trainer.ipynb #f1dd6e88
 @patch
 def save(self: Trainer, name='last'):
     "Write a checkpoint"
+    sums, tracker = self.accel.reduce(self._sums.clone()), self.tracker.state_dict(self.accel.reduce)
     if not self.accel.is_main_process: return
     names, teacher = list(self.pair.weights()), {}
     if self.stage: teacher = {k.replace('.teacher.', '.student.'): p for k, p in self.pair.net.named_parameters() if not self.pair.rank or '.teacher.' in k}
     meta = dict(stage=self.stage, step=self.step, began=self.began, best=None if self.best == math.inf else self.best, bad=self.bad, seconds=self.seconds,
-                fingerprint=self.mark, config=asdict(self.cfg), tracker=self.tracker.state_dict(), curriculum=self.curriculum.state_dict(),
-                sums=self._sums.tolist(), metrics=len(self.metrics), scaler=self.accel.scaler.state_dict() if self.accel.scaler else None)
+                fingerprint=self.mark, config=asdict(self.cfg), tracker=tracker, curriculum=self.curriculum.state_dict(),
+                sums=sums.tolist(), metrics=len(self.metrics), scaler=self.accel.scaler.state_dict() if self.accel.scaler else None)
     save_state(self.folder/'checkpoints'/name, meta, student=self.pair.weights(), ema=dict(zip(names, self.ema.shadow_params)), teacher=teacher,
                best=self.best_weights or {}, optimizer=optimizer_tensors(self.opt))
 
@@ -270,6 +276,7 @@ def restore(self: Trainer, name='last'):
     "Go on from a checkpoint"
     path = self.folder/'checkpoints'/name
     meta, g = load_state(path, self.dev)
+    if lost := [k for k in ('student', 'ema', 'optimizer', *['teacher']*(meta['stage'] > 0)) if k not in g]: raise ValueError(f'{path}: {lost[0]}.safetensors is missing; use another checkpoint')
     if meta['fingerprint'] != self.mark: raise ValueError(f"checkpoint: {path} belongs to another teacher (weights {meta['fingerprint']}, {self.cfg.model.teacher.name!r} has {self.mark})")
     _same_config(meta['config'], self.cfg, path)
     if meta['stage']: self.pair.promote(g['teacher'])
@@ -281,6 +288,7 @@ def restore(self: Trainer, name='last'):
     load_optimizer(self.opt, g['optimizer'])
     self.tracker.load_state_dict(meta['tracker']); self.curriculum.load_state_dict(meta['curriculum'], self.dev)
     self._sums = torch.tensor(meta['sums'], device=self.dev)
+    if not self.accel.is_main_process: self._sums.zero_(); self.tracker._sums.zero_()       # saved as added up: the main process has them
     if self.accel.scaler: self.accel.scaler.load_state_dict(meta['scaler'])
     self.step, self.bad, self.seconds, self.ema.optimization_step = meta['step'], meta['bad'], meta['seconds'], meta['step'] - meta['began']
     self.best, self.best_weights = math.inf if meta['best'] is None else meta['best'], g.get('best')
@@ -368,7 +376,7 @@ def _end_stage(self: Trainer):
     self.report(stage_end=1, val_loss=self.best)
     if self.accel.is_main_process:
         save_state(self.folder/'checkpoints'/'best', dict(stage=self.stage, step=self.step, val_loss=self.best, fingerprint=self.mark), student=self.best_weights)
-        self.samples(); self.plots()
+        self.plots()
     self.say(f'{len(self.fine)} to {len(self.coarse)} steps: validation loss {self.best:.4f} after {self.step - self.began} training steps')
 
 # %% ../nbs/11_trainer.ipynb #3d6adc87

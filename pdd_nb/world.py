@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.training_utils import EMAModel
@@ -22,20 +23,21 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer
 
-from .scenes import ATTRIBUTES, Scenes, captions, draw_scenes, sample_scenes
+from .scenes import ATTRIBUTES, Scenes, captions, draw_scenes, meaning, sample_scenes
 from .state import cosine_lr, has_state, keyed, load_optimizer, load_state, optimizer_tensors, save_state, write_folder
 from .timesteps import Schedule, from_x, noisify
 
 # %% ../nbs/06_world.ipynb #16d1a119
 def fit(model, # trained in place; ends with the averaged weights
-        loss, # `loss(model, step)` -> scalar; must draw its randomness from `step`
+        loss, # `loss(model, key)` -> scalar; must draw its randomness from `key`, which never comes again
         steps, lr, folder, # folder of the checkpoint: training goes on from there
         decay=.999, # of the averaged weights
         every=250, # steps between checkpoints
         desc=''):
-    "Train a model, resumable"
+    "Train a model, resumable; several processes (of `torchrun`, with `torch.distributed` initialised) share the work"
     folder, ps = Path(folder), list(model.parameters())
-    opt, ema = torch.optim.AdamW(ps, lr=lr, betas=(.9, .99), weight_decay=1e-4), EMAModel(ps, decay=decay, foreach=True)
+    world, rank = (dist.get_world_size(), dist.get_rank()) if dist.is_initialized() else (1, 0)
+    opt, ema = torch.optim.AdamW(ps, lr=lr, betas=(.9, .99), weight_decay=1e-4, fused=True), EMAModel(ps, decay=decay, foreach=True)
     start, dev = 0, ps[0].device
     if has_state(folder):
         meta, g = load_state(folder, dev)
@@ -43,15 +45,20 @@ def fit(model, # trained in place; ends with the averaged weights
         model.load_state_dict(g['model']); load_optimizer(opt, g['opt'])
         for i, s in enumerate(ema.shadow_params): s.copy_(g['ema'][str(i)])
     model.train()
-    bar, tot, n = tqdm(range(start, steps), desc=desc, initial=start, total=steps, mininterval=1, disable=not desc), torch.zeros((), device=dev), 0
+    bar, tot, n = tqdm(range(start, steps), desc=desc, initial=start, total=steps, mininterval=1, disable=not desc or rank > 0), torch.zeros((), device=dev), 0
     for step in bar:
         for pg in opt.param_groups: pg['lr'] = cosine_lr(step, steps, lr)
-        l = loss(model, step)
-        l.backward(); nn.utils.clip_grad_norm_(ps, 1.); opt.step(); opt.zero_grad(); ema.step(ps)
+        l = loss(model, step*world + rank)
+        l.backward()
+        if world > 1:
+            flat = torch.cat([p.grad.flatten() for p in ps])
+            dist.all_reduce(flat)
+            for p, g in zip(ps, flat.div_(world).split([p.numel() for p in ps])): p.grad.copy_(g.view_as(p))
+        nn.utils.clip_grad_norm_(ps, 1.); opt.step(); opt.zero_grad(); ema.step(ps)
         tot += l.detach(); n += 1
         if (step + 1) % every == 0 or step + 1 == steps:
             bar.set_postfix(loss=f'{tot.item()/n:.4f}'); tot.zero_(); n = 0
-            save_state(folder, dict(step=step + 1), model=model.state_dict(), opt=optimizer_tensors(opt), ema={str(i): s for i, s in enumerate(ema.shadow_params)})
+            if rank == 0: save_state(folder, dict(step=step + 1), model=model.state_dict(), opt=optimizer_tensors(opt), ema={str(i): s for i, s in enumerate(ema.shadow_params)})
     ema.copy_to(ps)
     return model.eval()
 
@@ -71,7 +78,7 @@ class SceneData:
         return draw_scenes(s, key), texts, s, named
 
 def alter(s: Scenes, g): # scenes; a generator
-    "Change one thing in each scene: an attribute, or which object is which. The hardest negatives there are"
+    "Change one thing in each scene: an attribute, or which object is which. The hardest negatives there are. Where that would make a held-out meaning, nothing changes"
     rows, n = s.stack(), len(s)
     k = torch.randint(len(ATTRIBUTES) - 1, (n,), generator=g) + 1
     k = torch.where((s.layout == 0) & (k > 4), k - 3, k)
@@ -81,7 +88,8 @@ def alter(s: Scenes, g): # scenes; a generator
     swap = (s.layout > 0) & (torch.rand(n, generator=g) < .3)
     rows = torch.where(swap[:, None], s.stack()[:, [0, 1, 5, 6, 7, 2, 3, 4]], rows)
     rows[:, 5:] = torch.where((s.layout == 0)[:, None], rows[:, 2:5], rows[:, 5:])
-    return Scenes(*rows.unbind(1))
+    new = Scenes(*rows.unbind(1))
+    return Scenes(*torch.where((meaning(new) < .05)[:, None], s.stack(), rows).unbind(1))
 
 class FolderData:
     "A folder of captioned images as training data, resized and cropped to a square"
@@ -153,22 +161,25 @@ class ClipTraining(nn.Module):
         super().__init__()
         n, self.sizes = sum(map(len, ATTRIBUTES.values())), [len(v) for v in ATTRIBUTES.values()]
         self.clip, self.read = clip, nn.Linear(clip.config.text_config.hidden_size, clip.config.text_config.vocab_size)
-        self.see, self.hear = nn.Linear(clip.config.projection_dim, n), nn.Linear(clip.config.projection_dim, n)
+        self.see, self.hear = nn.Linear(clip.config.projection_dim, n), nn.Linear(clip.config.text_config.hidden_size, n)
 
-    def _attributes(self, logits, rows, mask):
-        ces = torch.stack([F.cross_entropy(l, r, reduction='none') for l, r in zip(logits.split(self.sizes, 1), rows.T)], 1)
+    def _attributes(self, logits, rows, mask): # `(b,...,n)`, `(b,8)`, `(b,...,8)`
+        ces = torch.stack([F.cross_entropy(l.movedim(-1, 1), r[(...,) + (None,)*(l.ndim - 2)].expand(l.shape[:-1]), reduction='none')
+                           for l, r in zip(logits.split(self.sizes, -1), rows.T)], -1).flatten(0, -2)
+        mask = mask.flatten(0, -2)
         return ((ces*mask).sum(0)/mask.sum(0).clamp(min=1)).mean()
 
     def forward(self, ids: Tensor, x: Tensor, # tokens `(b,l)`, images `(b,3,h,w)` in [-1,1]
                 s: Scenes = None, named: Tensor = None): # the scenes, and the attributes that the captions name, if known
-        "Contrastive loss (Radford et al. 2021, figure 3), reading back the tokens, and naming the attributes"
+        "Contrastive loss (Radford et al. 2021, figure 3), reading back the tokens, and naming the attributes: of the image, and in every state from the end of the text on"
         o = self.clip(input_ids=ids, pixel_values=x, return_loss=True)
-        loss = o.loss + .2*F.cross_entropy(self.read(o.text_model_output.last_hidden_state).flatten(0, 1), ids.flatten())
+        states = o.text_model_output.last_hidden_state
+        loss = o.loss + .2*F.cross_entropy(self.read(states).flatten(0, 1), ids.flatten())
         if s is None: return loss
         rows = s.stack().to(x.device)
         there = torch.ones_like(rows, dtype=torch.float)
         there[:, 5:] *= (rows[:, :1] > 0)
-        return loss + self._attributes(self.see(10*o.image_embeds), rows, there) + self._attributes(self.hear(10*o.text_embeds), rows, there*named.to(x.device))
+        return loss + self._attributes(self.see(10*o.image_embeds), rows, there) + self._attributes(self.hear(states), rows, (there*named.to(x.device))[:, None]*(ids == self.clip.config.text_config.eos_token_id)[..., None])
 
 # %% ../nbs/06_world.ipynb #b2affb62
 class AttributeReader(nn.Module, PyTorchModelHubMixin):
