@@ -49,7 +49,7 @@ def pdd_train(*overrides: str, # settings as key=value, such as training.lr=1e-4
         if int(os.environ.get('RANK', 0)): return                       # one process evaluates
         if cfg.evaluation.prompts:
             from pdd_nb.evaluation import evaluate_run, table
-            print(table(evaluate_run(run, cfg, progress=not quiet)))
+            print(table(evaluate_run(run, cfg, progress=not quiet)['results']))
         print(f'\nstudent: {run/"student"}' + (f'\npictures: {run/"grid.png"}' if cfg.evaluation.prompts else ''))
 
 @call_parse
@@ -69,7 +69,8 @@ def pdd_evaluate(*overrides: str, # settings as key=value
         if prompts is not None and prompts < 1: raise ValueError(f'--prompts: expected at least 1, got {prompts}')
         if cfg.threads: import torch; torch.set_num_threads(cfg.threads)
         from pdd_nb.evaluation import evaluate_run, table
-        print(table(evaluate_run(checkpoint, cfg, prompts, progress=not quiet)))
+        res = evaluate_run(checkpoint, cfg, prompts, progress=not quiet)
+        print(table(res['results']), *[f"{t['target']} {t['bound']}: {t['value']:.4g}, {'met' if t['met'] else 'missed'}" for t in res['targets']], sep='\n')
 
 @call_parse
 def pdd_predict(*, checkpoint: Required, # folder of a run, or of its student

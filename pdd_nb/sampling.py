@@ -26,7 +26,8 @@ def initial_noise(pipe, idx, seed=0) -> Tensor: # indices of the pictures -> `(b
 def generate(pipe, # a pipeline
              prompts, # list of text
              steps, guidance=1., seed=0, batch=64,
-             progress='' # title of a progress bar; empty: none
+             progress='', # title of a progress bar; empty: none
+             first=0 # index of the first picture, which its noise is keyed on
             ): # yields `(indices, images)`, images `(b,3,h,w)` in [0,1] on the CPU
     "Draw prompts in batches, one batch in memory at a time"
     if not prompts: raise ValueError('prompts: expected at least one, got an empty list')
@@ -35,12 +36,12 @@ def generate(pipe, # a pipeline
         idx = range(lo, min(lo + batch, len(prompts)))
         emb = encode_prompts(pipe, prompts[lo:lo + batch])
         out = pipe(prompt_embeds=emb, negative_prompt_embeds=None if null is None else null.expand_as(emb), num_inference_steps=steps, guidance_scale=guidance,
-                   latents=initial_noise(pipe, idx, seed).to(pipe.device, emb.dtype), output_type='pt').images
+                   latents=initial_noise(pipe, [first + i for i in idx], seed).to(pipe.device, emb.dtype), output_type='pt').images
         yield list(idx), out.float().cpu()
 
-def draw(pipe, prompts, steps, guidance=1., seed=0, batch=64, progress=''):
+def draw(pipe, prompts, steps, guidance=1., seed=0, batch=64, progress='', first=0):
     "All pictures at once, `(n,3,h,w)` in [0,1]"
-    return torch.cat([im for _, im in generate(pipe, prompts, steps, guidance, seed, batch, progress)])
+    return torch.cat([im for _, im in generate(pipe, prompts, steps, guidance, seed, batch, progress, first)])
 
 # %% ../nbs/09_sampling.ipynb #db988dd5
 def to_pil(im: Tensor) -> Image.Image: # `(3,h,w)` in [0,1]

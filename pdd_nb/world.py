@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['fit', 'SceneData', 'alter', 'FolderData', 'make_vae', 'vae_loss', 'psnr', 'make_tokenizer', 'tokenize', 'make_clip',
            'ClipTraining', 'AttributeReader', 'reader_loss', 'blemish', 'make_unet', 'make_scheduler', 'unet_loss',
-           'rounded', 'encode_all', 'save_world', 'build_world']
+           'DenoiserTraining', 'rounded', 'encode_all', 'save_world', 'build_world']
 
 # %% ../nbs/06_world.ipynb #a3d53dad
 import json
@@ -228,13 +228,25 @@ def make_scheduler(T=1024):
 def unet_loss(unet, z: Tensor, emb: Tensor, null: Tensor, # latents `(b,c,h,w)`; text `(b,l,d)`; text of the empty prompt `(1,l,d)`
               schedule: Schedule, g, # noise schedule; generator
               drop=.1): # share of captions dropped, so that guidance has an unconditional branch
-    "Squared error of v at stratified random timesteps"
+    "Squared error of v at stratified random timesteps: `(b,)`, and the timesteps as shares of all, `(b,)`"
     b, dev = len(z), z.device
     t = ((torch.arange(b, device=dev) + torch.rand(b, generator=g, device=dev))/b*len(schedule)).long()
     a, s = schedule.alpha.to(dev)[t], schedule.sigma.to(dev)[t]
     xt = noisify(z, torch.randn(z.shape, generator=g, device=dev), a, s)
     emb = torch.where((torch.rand(b, generator=g, device=dev) < drop)[:, None, None], null, emb)
-    return F.mse_loss(unet(xt, t, emb).sample, from_x(z, xt, a, s, 'v_prediction'))
+    return (unet(xt, t, emb).sample - from_x(z, xt, a, s, 'v_prediction')).square().mean((1, 2, 3)), t/len(schedule)
+
+class DenoiserTraining(nn.Module):
+    "A denoiser with the level of its loss at each of 16 stretches of timesteps, which is learned along and thrown away afterwards"
+    def __init__(self, unet, n=16):
+        super().__init__()
+        self.unet, self.level = unet, nn.Parameter(torch.zeros(n))
+
+    def forward(self, *args, **kw): # as `unet_loss`
+        "Each timestep's loss in relation to its usual size (Kendall et al. 2018, eq. 10; Karras et al. 2024, eq. 14)"
+        l, u = unet_loss(self.unet, *args, **kw)
+        s = 10*self.level[(u*len(self.level)).long()]                    # tenfold, to get there at the network's learning rate
+        return (l*(-s).exp() + s).mean()
 
 # %% ../nbs/06_world.ipynb #8640656f
 def rounded(model): "A model with its weights rounded to half precision, in float, frozen"; return model.half().float().eval().requires_grad_(False)
@@ -268,9 +280,9 @@ def build_world(folder, # of checkpoints and of the result, `folder/assets`; int
                 data=None, # `SceneData()`, or `FolderData(path)`, for which no reader is trained
                 steps=None, # updates of each component, to change the default
                 latents=49_152, # images encoded for the denoiser
-                device='cpu', b=32): # batch of the denoiser
+                device='cpu', b=96): # batch of the denoiser
     "Train every component from seeds and save the pipeline; returns the folder of the result"
-    n, folder, scenes = dict(vae=4000, clip=2500, reader=3000, unet=10_000) | (steps or {}), Path(folder), data is None or isinstance(data, SceneData)
+    n, folder, scenes = dict(vae=4000, clip=2500, reader=3000, unet=6000) | (steps or {}), Path(folder), data is None or isinstance(data, SceneData)
     data = data or SceneData()
     def new(seed, make): torch.manual_seed(seed); return make().to(device)
     vae = fit(new(0, make_vae), lambda m, k: vae_loss(m, data.batch(k, 16)[0].to(device)*2 - 1, keyed(0, 'vae', k, device=device)), n['vae'], 2e-3, folder/'vae', .998, desc='autoencoder')
@@ -290,7 +302,7 @@ def build_world(folder, # of checkpoints and of the result, `folder/assets`; int
     with torch.no_grad(): null = clip.text_model(tokenize(tok, ['']).to(device))[0]
     def denoise(m, k):
         i = torch.randint(len(z), (b,), generator=keyed(0, 'unet batch', k))
-        return unet_loss(m, z[i], e[i].float(), null, sch, keyed(0, 'unet', k, device=device))
-    unet = fit(new(3, lambda: make_unet(text=clip.config.text_config.hidden_size)), denoise, n['unet'], 8e-4, folder/'unet', .9995, desc='denoiser')
-    save_world(folder/'assets', vae, clip, tok, unet, reader)
+        return m(z[i], e[i].float(), null, sch, keyed(0, 'unet', k, device=device))
+    unet = fit(new(3, lambda: DenoiserTraining(make_unet(text=clip.config.text_config.hidden_size))), denoise, n['unet'], 1e-3, folder/'unet', desc='denoiser').unet
+    if not dist.is_initialized() or dist.get_rank() == 0: save_world(folder/'assets', vae, clip, tok, unet, reader)
     return folder/'assets'
