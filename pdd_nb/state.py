@@ -54,7 +54,7 @@ def save_state(path, # the checkpoint's folder
 def load_tensors(path, device='cpu'):
     "The tensors of one safetensors file"
     try:
-        with safe_open(path, 'pt', device=str(device)) as f: return {k: f.get_tensor(k) for k in f.keys()}
+        with safe_open(path, 'pt') as f: return {k: f.get_tensor(k).to(device) for k in f.keys()}
     except (SafetensorError, OSError) as e: raise ValueError(f'{path}: not a whole safetensors file ({e}); was it cut short? Use another checkpoint') from None
 
 def has_state(path):

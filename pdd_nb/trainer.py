@@ -334,7 +334,7 @@ def run(self: Trainer,
     if main:
         save_student(self.folder/'student', self.pipe, self.pair, len(self.coarse), self.cfg.model.teacher.name, self.mark)
         self._tick()
-        (self.folder/'summary.json').write_text(json.dumps(dict(steps=self.step, seconds=round(self.seconds, 1), val_loss=self.best), indent=1))
+        (self.folder/'summary.json').write_text(json.dumps(dict(steps=self.step, processes=self.accel.num_processes, seconds=round(self.seconds, 1), val_loss=self.best), indent=1))
     self.accel.wait_for_everyone(); self.accel.end_training()
     return self.folder
 

@@ -41,7 +41,8 @@ def train(out, *args, processes=1, stop_at=None):
         script = out.with_suffix('.py')
         script.write_text(f'from pdd_nb.config import load_config\nfrom pdd_nb.trainer import Trainer\nTrainer(load_config("default", "output={out}", *{[*TINY, *args]}), quiet=True).run(stop_at={stop_at})')
         cmd = [script] if processes > 1 else [sys.executable, script]
-    if processes > 1: cmd = [Path(sys.executable).with_name('accelerate'), 'launch', '--cpu', '--num_processes', str(processes), '--num_machines', '1', '--mixed_precision', 'no', '--dynamo_backend', 'no', *cmd]
+    # --multi_gpu: several processes by torch.distributed; with --cpu accelerate starts one, whatever their number. The configuration keeps them on the CPU
+    if processes > 1: cmd = [Path(sys.executable).with_name('accelerate'), 'launch', '--multi_gpu', '--num_processes', str(processes), '--num_machines', '1', '--mixed_precision', 'no', '--dynamo_backend', 'no', *cmd]
     r = subprocess.run(cmd, capture_output=True, text=True)
     assert r.returncode == 0, (r.stdout + r.stderr)[-3000:]
     return [json.loads(l) for l in (out/'metrics.jsonl').read_text().splitlines()]
@@ -53,7 +54,7 @@ def test_two_processes_train_as_one(tmp_path):
     # the same items, grid steps and noise: equal but for rounding
     for a, b in zip(two, one):
         assert a.keys() == b.keys() and all(a[k] == pytest.approx(b[k], rel=1e-3, abs=1e-5) for k in a), (a, b)
-    assert (tmp_path/'two'/'student'/'student.json').exists()
+    assert [json.loads((tmp_path/n/'summary.json').read_text())['processes'] for n in ('two', 'one')] == [2, 1]
 
 def test_two_processes_resume(tmp_path):
     "Cut between two readings and gone on with, two processes end as if they had not been cut"
