@@ -9,6 +9,7 @@ __all__ = ['TinyClip', 'tiny_clip', 'clip_cosine', 'reader', 'obeyed', 'aligned'
 
 # %% ../nbs/10_evaluation.ipynb #3f98af04
 import json, statistics, time
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -23,7 +24,7 @@ from transformers import CLIPModel, CLIPTokenizer
 
 from .config import DistillConfig
 from .losses import feature_loss
-from .models import asset, load_pipeline, load_student, student_note
+from .models import asset, load_pipeline, load_student, quiet_loading, student_note
 from .sampling import draw, grid_image
 from .scenes import Scenes, captions, draw_scenes, sample_scenes
 from .state import has_state, keyed, load_state, save_state, write_folder
@@ -35,7 +36,7 @@ class TinyClip(nn.Module):
     "The embedded CLIP; images are `(b,3,64,64)` in [0,1]"
     def __init__(self):
         super().__init__()
-        self.clip = CLIPModel.from_pretrained(asset('clip'), dtype=torch.float32).eval().requires_grad_(False)
+        with quiet_loading(): self.clip = CLIPModel.from_pretrained(asset('clip'), dtype=torch.float32).eval().requires_grad_(False)
         self.tok = CLIPTokenizer.from_pretrained(asset('clip'))
         self.num_features = self.clip.config.projection_dim
     def forward(self, im): "Features `(b,num_features)`"; return self.look(im)[0]
@@ -54,7 +55,9 @@ def clip_cosine(image: Tensor, text: Tensor): # features `(b,d)` of pictures and
 
 # %% ../nbs/10_evaluation.ipynb #b10887a9
 @cache
-def reader(): "The embedded attribute reader, loaded once"; return AttributeReader.from_pretrained(asset('reader')).eval().requires_grad_(False)
+def reader():
+    "The embedded attribute reader, loaded once"
+    with redirect_stdout(None): return AttributeReader.from_pretrained(asset('reader')).eval().requires_grad_(False)      # the hub's mixin says where it loads from
 
 def obeyed(im: Tensor, # images `(b,3,64,64)` in [0,1]
            s: Scenes, named: Tensor # the scenes meant, and the attributes that the prompts name, `(b,8)`
