@@ -8,14 +8,12 @@ __all__ = ['TinyClip', 'tiny_clip', 'clip_cosine', 'reader', 'obeyed', 'aligned'
            'evaluate_run']
 
 # %% ../nbs/10_evaluation.ipynb #3f98af04
-import json, statistics, time
+import json, shutil, statistics, time
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from functools import cache
-from pathlib import Path
 
 import torch
-from fastcore.basics import patch
 from torch import Tensor, nn
 from torchmetrics.functional.image import peak_signal_noise_ratio
 from torchmetrics.image.fid import FrechetInceptionDistance
@@ -24,10 +22,10 @@ from transformers import CLIPModel, CLIPTokenizer
 
 from .config import DistillConfig
 from .losses import feature_loss
-from .models import asset, load_pipeline, load_student, quiet_loading, student_note
+from .models import asset, fingerprint, load_pipeline, load_student, quiet_loading, student_note
 from .sampling import draw, grid_image
 from .scenes import Scenes, captions, draw_scenes, sample_scenes
-from .state import has_state, keyed, load_state, save_state, write_folder
+from .state import has_state, keyed, load_state, save_state
 from .timesteps import student_scheduler
 from .world import AttributeReader, tokenize
 
@@ -186,10 +184,10 @@ def evaluate(walks, # dict of name -> `(pipeline, steps, guidance)`; the others 
     "Draw the protocol's prompts with each pipeline and score them"
     p = p or Protocol()
     (s, texts, named), scores, start = held_out(p.prompts, p.seed), {k: Score(p) for k in walks}, 0
-    what = dict(protocol=asdict(p), walks={k: [steps, w] for k, (_, steps, w) in walks.items()})
+    what = dict(protocol=asdict(p), walks={k: [steps, w, fingerprint(pipe.unet)] for k, (pipe, steps, w) in walks.items()})
     if folder and has_state(folder) and (got := load_state(folder))[0]['what'] == what:
         start = got[0]['next']
-        for (_, sc), k in zip(scores.items(), range(len(walks))): sc.load(got[1][str(k)])
+        for k, sc in enumerate(scores.values()): sc.load(got[1][str(k)])
     for pipe, _, w in walks.values(): draw(pipe, texts[:p.batch], 1, w)                          # warm up
     saved = time.monotonic()
     with tqdm(total=p.prompts, initial=start, desc='evaluating', disable=not progress, mininterval=1) as bar:
@@ -201,8 +199,9 @@ def evaluate(walks, # dict of name -> `(pipeline, steps, guidance)`; the others 
                 secs, first = time.perf_counter() - t, im if first is None else first
                 scores[name].update(idx, im, first, texts[lo:lo + p.batch], s[idx], named[idx], secs)
             bar.update(len(idx))
-            if folder and (time.monotonic() - saved > every or lo + p.batch >= p.prompts):
+            if folder and time.monotonic() - saved > every:
                 save_state(folder, dict(what=what, next=lo + p.batch), **{str(k): sc.state() for k, sc in enumerate(scores.values())}); saved = time.monotonic()
+    if folder: shutil.rmtree(folder, ignore_errors=True)
     res = {k: dict(steps=steps, guidance=w, nfe=steps*(1 + (w > 1)), prompts=p.prompts, **scores[k].figures()) for k, (_, steps, w) in walks.items()}
     slow = next(iter(res.values()))['seconds_per_image']['value']
     for r in res.values(): r['speedup'] = dict(value=slow/r['seconds_per_image']['value'])

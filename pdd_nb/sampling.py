@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .models import encode_prompts, load_pipeline, load_student, student_note
+from .models import encode_prompts, load_student, student_note
 from .state import keyed
 
 # %% ../nbs/09_sampling.ipynb #7afb447e
