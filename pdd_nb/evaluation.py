@@ -48,7 +48,7 @@ class TinyClip(nn.Module):
 def tiny_clip(): "The embedded CLIP, loaded once"; return TinyClip()
 
 def clip_cosine(image: Tensor, text: Tensor): # features `(b,d)` of pictures and of their prompts
-    "CLIP score of each picture, `(b,)`: the cosine, or 0 where it is negative (Hessel et al. 2021, eq. 1, without the factor)"
+    "CLIP score of each picture, `(b,)`: the cosine, or 0 where it is negative (Hessel et al. 2021, without the factor)"
     return torch.cosine_similarity(image, text).clamp(min=0)
 
 # %% ../nbs/10_evaluation.ipynb #b10887a9
@@ -101,7 +101,7 @@ def fid(fake: Tally, real: Tally): # tallies of features, with outer products
     return torch.stack([one(*r) for r in zip(fake.n, fake.sum, fake.outer)])
 
 def kid(fake: Tensor, real: Tensor, w=None): # features `(n,d)` and `(m,d)`; `resamples` of the fake ones, `(R+1,n)`
-    "KID over all pairs (Binkowski et al. 2018, eq. 4) of each replicate, `(R+1,)`"
+    "KID over all pairs (Binkowski et al. 2018) of each replicate, `(R+1,)`"
     x, y = fake.double(), real.double()
     w = torch.ones(1, len(x)).double() if w is None else w
     k = lambda a, b: (a @ b.T/a.shape[1] + 1)**3
@@ -110,7 +110,7 @@ def kid(fake: Tensor, real: Tensor, w=None): # features `(n,d)` and `(m,d)`; `re
     return ((w @ off(k(x, x)))*w).sum(1)/(n*n - (w*w).sum(1)) + off(k(y, y)).sum()/(m*(m - 1)) - 2*(w @ k(x, y)).sum(1)/(n*m)
 
 def precision_coverage(fake: Tensor, real: Tensor, k=5): # features `(n,d)` of both
-    "Share of generated pictures nearer to a real one than that one's `k`-th neighbour is (Kynkaanniemi et al. 2019, eq. 1), and share of real ones with a generated one that near (Naeem et al. 2020, eq. 4)"
+    "Share of generated pictures nearer to a real one than that one's `k`-th neighbour is (Kynkaanniemi et al. 2019), and share of real ones with a generated one that near (Naeem et al. 2020)"
     radius = torch.cdist(real, real).kthvalue(k + 1).values           # the nearest is the picture itself
     near = torch.cdist(real, fake) <= radius[:, None]
     return near.any(0).float().mean().item(), near.any(1).float().mean().item()

@@ -243,7 +243,7 @@ class DenoiserTraining(nn.Module):
         self.unet, self.level = unet, nn.Parameter(torch.zeros(n))
 
     def forward(self, *args, **kw): # as `unet_loss`
-        "Each timestep's loss in relation to its usual size (Kendall et al. 2018, eq. 10; Karras et al. 2024, eq. 14)"
+        "Each timestep's loss in relation to its usual size (as learned uncertainties in Kendall et al. 2018 and Karras et al. 2024)"
         l, u = unet_loss(self.unet, *args, **kw)
         s = 10*self.level[(u*len(self.level)).long()]                    # tenfold, to get there at the network's learning rate
         return (l*(-s).exp() + s).mean()

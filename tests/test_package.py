@@ -1,5 +1,5 @@
 "The wheel and the sdist hold everything and work from an empty folder; several processes train as one."
-import json, os, shutil, subprocess, sys, tarfile, zipfile
+import json, os, subprocess, sys, tarfile, zipfile
 from pathlib import Path
 
 import pytest
@@ -52,7 +52,7 @@ def test_two_processes_train_as_one(tmp_path):
     one = train(tmp_path/'one', 'training.batch_size=4', 'training.accumulation=2')
     assert [m['step'] for m in two] == [m['step'] for m in one]
     # the same items, grid steps and noise: equal but for rounding
-    for a, b in zip(two, one):
+    for a, b in zip(two, one, strict=True):
         assert a.keys() == b.keys() and all(a[k] == pytest.approx(b[k], rel=1e-3, abs=1e-5) for k in a), (a, b)
     assert [json.loads((tmp_path/n/'summary.json').read_text())['processes'] for n in ('two', 'one')] == [2, 1]
 
