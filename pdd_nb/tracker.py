@@ -50,17 +50,20 @@ class TimestepDivergenceTracker:
     def reset(self):
         "Forget the statistics but not the history: student and teacher have changed"
         R, nan = self.num_regions, float('nan')
-        self.mean, self.spread, self.rate = [torch.full((R,), nan, dtype=torch.float64) for _ in range(3)]
+        self.mean, self.spread, self.rate, self.rms = [torch.full((R,), nan, dtype=torch.float64) for _ in range(4)]
         self.count, self.seen = torch.zeros(R, dtype=torch.int64), torch.zeros(R, dtype=torch.int64)
-        self._sums = torch.zeros(3, R, device=self.device, dtype=torch.float32 if self.device.type == 'mps' else torch.float64)
+        self._sums = torch.zeros(4, R, device=self.device, dtype=torch.float32 if self.device.type == 'mps' else torch.float64)
 
     @torch.no_grad()
-    def update(self, regions: Tensor, divergence: Tensor): # `(b,)` int64 and `(b,)`, unweighted; what is not finite is left out
+    def update(self, regions: Tensor, divergence: Tensor, # `(b,)` int64 and `(b,)`, unweighted; what is not finite is left out
+               loss: Tensor = None # `(b,)`, as weighted by the loss function; how far its gradients scatter is judged by it
+              ):
         "Take in the divergences of a batch, without waiting for the device"
         d = divergence.detach().to(self._sums.dtype)
-        ok = d.isfinite()
-        d = torch.where(ok, d, 0.)
-        self._sums += torch.stack([ok.to(d.dtype), d, d*d]) @ one_hot(regions, self.num_regions).to(d.dtype)     # unlike `index_add_`, in the same order on every device
+        l = d if loss is None else loss.detach().to(d.dtype)
+        ok = d.isfinite() & l.isfinite()
+        d, l = torch.where(ok, d, 0.), torch.where(ok, l, 0.)
+        self._sums += torch.stack([ok.to(d.dtype), d, d*d, l*l]) @ one_hot(regions, self.num_regions).to(d.dtype)     # unlike `index_add_`, in the same order on every device
 
 # %% ../nbs/03_tracker.ipynb #b2949109
 @patch
@@ -68,13 +71,13 @@ def commit(self: TimestepDivergenceTracker, step, # training step, to date the r
            reduce=lambda t: t # adds a tensor up over processes, such as `accelerator.reduce`
           ):
     "Read what has gathered since the last commit, smooth it, and add a line to the history"
-    n, tot, sq = reduce(self._sums.clone()).to('cpu', torch.float64)
+    n, tot, sq, lsq = reduce(self._sums.clone()).to('cpu', torch.float64)
     self._sums.zero_()
     m = tot/n
     sd = (sq/n - m*m).clamp(min=0).sqrt()
     first, old = self.mean.isnan(), self.mean.clone()
     smooth = lambda a, b: torch.where(a.isnan(), b, torch.where(b.isnan(), a, self.decay*a + (1 - self.decay)*b))
-    self.mean, self.spread = smooth(self.mean, m), smooth(self.spread, sd)
+    self.mean, self.spread, self.rms = smooth(self.mean, m), smooth(self.spread, sd), smooth(self.rms, (lsq/n).sqrt())
     fall = -(self.mean.clamp(min=1e-12).log() - old.clamp(min=1e-12).log())/(step - self.seen).clamp(min=1)
     self.rate = torch.where(first | (n == 0), self.rate, smooth(self.rate, fall))
     self.count += n.long()
@@ -87,14 +90,14 @@ def state_dict(self: TimestepDivergenceTracker,
                reduce=lambda t: t # adds a tensor up over processes; the sum is then for one of them to load
               ):
     "Everything that changes, as plain values"
-    return dict(mean=_plain(self.mean), spread=_plain(self.spread), rate=_plain(self.rate), count=self.count.tolist(), seen=self.seen.tolist(),
+    return dict(mean=_plain(self.mean), spread=_plain(self.spread), rate=_plain(self.rate), rms=_plain(self.rms), count=self.count.tolist(), seen=self.seen.tolist(),
                 sums=reduce(self._sums.clone()).tolist(), history=self.history)
 
 @patch
 def load_state_dict(self: TimestepDivergenceTracker, sd):
     "Go on from `state_dict`"
     if len(sd['mean']) != self.num_regions: raise ValueError(f"curriculum.num_regions: the checkpoint has {len(sd['mean'])} regions, the configuration {self.num_regions}")
-    for k in ('mean', 'spread', 'rate'): setattr(self, k, torch.tensor([float('nan') if v is None else v for v in sd[k]], dtype=torch.float64))
+    for k in ('mean', 'spread', 'rate', 'rms'): setattr(self, k, torch.tensor([float('nan') if v is None else v for v in sd[k]], dtype=torch.float64))
     self.count, self.seen, self.history = torch.tensor(sd['count']), torch.tensor(sd['seen']), list(sd['history'])
     self._sums = torch.tensor(sd['sums'], dtype=self._sums.dtype, device=self.device)
 
