@@ -56,20 +56,22 @@ def pdd_train(*overrides: str, # settings as key=value, such as training.lr=1e-4
 def pdd_evaluate(*overrides: str, # settings as key=value
                  checkpoint: Required, # folder of a run, or of its student
                  config: str = None, # default: the configuration of the run
-                 prompts: int = None, # number of held-out prompts, instead of the configuration's
+                 prompts: int = None, # number of prompts, instead of the configuration's
+                 protocol: str = None, # an evaluation.json, to be measured as that one was
                  quiet: bool = False # no progress
                 ):
     "Score a student beside its teacher. Example: pdd-evaluate --checkpoint runs/default --prompts 2000"
     with _one_line_errors():
         _quiet_imports()
-        from pdd_nb.config import load_config
+        from pdd_nb.config import load_config, protocol_from
         from pathlib import Path
         own = [p for p in (Path(checkpoint)/'config.yaml', Path(checkpoint).parent/'config.yaml') if p.exists()]
         cfg = load_config(config or (own[0] if own else 'default'), *overrides)
-        if prompts is not None and prompts < 1: raise ValueError(f'--prompts: expected at least 1, got {prompts}')
+        if protocol: cfg = protocol_from(protocol, cfg)
+        if prompts is not None: cfg.evaluation.prompts = prompts
         if cfg.threads: import torch; torch.set_num_threads(cfg.threads)
         from pdd_nb.evaluation import evaluate_run, table
-        res = evaluate_run(checkpoint, cfg, prompts, progress=not quiet)
+        res = evaluate_run(checkpoint, cfg, progress=not quiet)
         print(table(res['results']), *[f"{t['target']} {t['bound']}: {t['value']:.4g}, {'met' if t['met'] else 'missed'}" for t in res['targets']], sep='\n')
 
 @call_parse

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['Teacher', 'Student', 'Model', 'Distillation', 'Curriculum', 'Data', 'Training', 'Evaluation', 'DistillConfig',
-           'all_keys', 'halvings', 'get_key', 'check', 'config_path', 'load_config', 'config_from', 'save_config']
+           'all_keys', 'halvings', 'get_key', 'check', 'config_path', 'load_config', 'config_from', 'protocol_from',
+           'save_config']
 
 # %% ../nbs/00_config.ipynb #38704a98
-import difflib
+import difflib, json
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -84,9 +85,17 @@ class Training:
 
 @dataclass(slots=True)
 class Evaluation:
-    prompts: int = 256              # held-out prompts; 0: no evaluation after training
+    "The protocol: what pictures are drawn, and what they are compared with; it travels with every result"
+    prompts: int = 256              # how many; 0: no evaluation after training
+    prompts_from: str = 'scenes'    # held-out scenes of the embedded world, or a text file with one prompt a line
+    seed: int = 1                   # of the prompts, and of the noise of each picture
+    reference: int = 2000           # real pictures
+    reference_from: str = 'scenes'  # of held-out meanings, or a folder of pictures
+    features: str = 'embedded'      # of FID, KID, precision and coverage: the embedded CLIP's, 'inception' (2048, pool 3), or a CLIP's by folder or hub id
+    clip: str = 'embedded'          # of the CLIP score and the paired distance: the embedded one, a folder, or a hub id
+    replicates: int = 100           # of the bootstrap
+    kept: int = 2000                # features kept for KID, precision and coverage
     batch_size: int = 64
-    seed: int = 1
 
 @dataclass(slots=True)
 class DistillConfig:
@@ -150,7 +159,8 @@ _RULES = {'model.teacher.num_inference_steps': (lambda v: v >= 2, 'at least 2'),
     'training.lr_warmup': _natural, 'training.lr_floor': _share, 'training.weight_decay': _natural, 'training.clip': _positive,
     'training.ema': (lambda v: 0 <= v < 1, '0 to less than 1'), 'training.precision': _one_of('no', 'fp16', 'bf16'), 'training.validate_every': _positive,
     'training.patience': _natural, 'training.checkpoint_every': _positive, 'training.tracker': _one_of('none', 'tensorboard', 'mlflow', 'all'),
-    'device': _one_of('auto', 'cpu'), 'evaluation.prompts': _natural, 'evaluation.batch_size': _positive, 'threads': _natural, 'seed': _natural}
+    'device': _one_of('auto', 'cpu'), 'evaluation.prompts': _natural, 'evaluation.reference': (lambda v: v >= 2, 'at least 2'), 'evaluation.replicates': (lambda v: v >= 2, 'at least 2'),
+    'evaluation.kept': _positive, 'evaluation.batch_size': _positive, 'evaluation.seed': _natural, 'threads': _natural, 'seed': _natural}
 
 def halvings(start, target): # steps of the first teacher and of the last student
     "The students' step counts, stage by stage: 32 to 4 gives `[16, 8, 4]`"
@@ -203,6 +213,13 @@ def load_config(name='default', # name of a shipped configuration, or path of a 
 def config_from(given): # nested dict, such as `dataclasses.asdict` gives
     "A configuration from plain values"
     return _set(c := DistillConfig(), given, c)
+
+def protocol_from(path, c: DistillConfig): # an `evaluation.json`
+    "The configuration with the protocol that a result was measured by"
+    try: given = json.loads(Path(path).read_text())['protocol']
+    except (OSError, KeyError, ValueError, TypeError) as e: raise ValueError(f'--protocol: {path} is no result of an evaluation ({e!r}); give an evaluation.json') from None
+    given = {k: v for k, v in given.items() if k != 'resolution'}                  # follows from the model
+    return check(_set(c, dict(evaluation=given), c))
 
 def save_config(c: DistillConfig, path):
     "Write the whole configuration, defaults included"

@@ -298,9 +298,9 @@ def restore(self: Trainer, name='last'):
 def _same_config(old, cfg, path):
     "A checkpoint may be continued only by the configuration that began it"
     was = config_from(old)
-    free = {'output', 'device', 'threads', 'training.checkpoint_every', 'evaluation.prompts', 'evaluation.batch_size', 'evaluation.seed'}
+    free = {'output', 'device', 'threads', 'training.checkpoint_every'}
     for k in all_keys(cfg):
-        if k not in free and get_key(was, k) != get_key(cfg, k):
+        if k not in free and not k.startswith('evaluation.') and get_key(was, k) != get_key(cfg, k):
             raise ValueError(f'output: {path.parent.parent} holds a run with {k}={get_key(was, k)}, not {get_key(cfg, k)}; choose another output, or start it anew')
 
 # %% ../nbs/11_trainer.ipynb #78de6ad3
