@@ -24,14 +24,15 @@ from .timesteps import student_scheduler
 from .trainer import Trainer
 
 # %% ../nbs/15_ablation.ipynb #791a7b85
-_fine = dict(num_regions=16, min_weight=.1)
+_fine = dict(num_regions=16, min_weight=.1)                                     # a region for each step
 SAMPLERS = dict(independent=dict(enabled=False, stratified=False),               # uniform, independent draws
                 uniform=dict(enabled=False),                                     # uniform, stratified: what the others are compared with
                 static=dict(signal='noise', **_fine),                            # fixed, more for more noise
                 loss=dict(signal='loss', mode='unbiased', **_fine),              # loss-second-moment importance sampling
                 divergence=dict(signal='divergence'),                            # the curriculum as specified, in three regions
                 progress=dict(signal='progress'),                                # divergence x convergence rate, in three regions
-                fine=dict(signal='progress', **_fine))                           # the same in sixteen regions, with a lower floor
+                both=dict(signal='both'),                                        # the mean of the two
+                balanced=dict(mode='importance', temperature=2., **_fine))       # emphasis by the root of the divergence, draws by the scatter of gradients
 READINGS = 40                                                                    # of the tracker, in a stage
 
 def settings(sampler, updates):

@@ -12,6 +12,7 @@ import torch
 from tqdm.auto import tqdm
 
 from .config import DistillConfig, check
+from .state import keyed
 from .trainer import Trainer
 
 # %% ../nbs/12_bench.ipynb #ee2fed19
@@ -21,8 +22,8 @@ def _time(f, dev):
     if dev.type == 'cuda': torch.cuda.synchronize()
     return time.perf_counter() - t
 
-def step_overhead(cfg: DistillConfig, rounds=20, quiet=True): # dict by stage: seconds of a step, of the bare calls, their ratio
-    "The time of a training step over that of the bare model calls, in each kind of stage"
+def step_overhead(cfg: DistillConfig, rounds=20, quiet=True): # dict by stage: seconds of a step, of the bare calls, their ratio; the curriculum's share of a step
+    "The time of a training step over that of the bare model calls, in each kind of stage, and what of it the curriculum takes"
     with tempfile.TemporaryDirectory() as d:
         cfg = check(cfg); cfg.output = d
         t = Trainer(cfg, quiet=True); t.load_data()
@@ -35,8 +36,13 @@ def step_overhead(cfg: DistillConfig, rounds=20, quiet=True): # dict by stage: s
                 for _ in range(2): t.pair.teacher(z, t.fine.t[2*i], emb, t.null)
                 t.pair(z, t.coarse.t[i], emb)[0].square().mean().backward()
                 for p in t.pair.weights().values(): p.grad = None
-            for f in (bare, t.train_step): f()
+            def guide():
+                i, _ = t.curriculum.sample(b, keyed(0, device=t.dev))
+                t.tracker.update(t.regions[i], z.flatten(1).mean(1), z.flatten(1).mean(1))
+            def read(): t.tracker.commit(t.step); t.curriculum.update(t.step, t.tracker)
+            for f in (bare, t.train_step, guide, read): f()
             pairs = [(_time(t.train_step, t.dev), _time(bare, t.dev)) for _ in tqdm(range(rounds), desc=f'stage {stage}', disable=quiet)]
             step, floor = [statistics.median(v) for v in zip(*pairs)]
-            out[f'{len(t.fine)} to {len(t.coarse)} steps'] = dict(step=step, bare=floor, ratio=statistics.median(a/c for a, c in pairs))
+            out[f'{len(t.fine)} to {len(t.coarse)} steps'] = dict(step=step, bare=floor, ratio=statistics.median(a/c for a, c in pairs),
+                                                                            curriculum=statistics.median(_time(guide, t.dev) + _time(read, t.dev)/cfg.curriculum.update_interval for _ in range(rounds))/step)
     return out

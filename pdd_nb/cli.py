@@ -94,7 +94,7 @@ def pdd_report(*runs: str, # folders of runs
 def pdd_ablate(*overrides: str, # settings as key=value, for a configuration
                output: str = 'runs/matrix', # folder of the matrix; what is there is not run again
                world: str = 'mixture', # the exact world, or a configuration of the embedded one: shipped or the path of a YAML file
-               samplers: str = None, # some of: independent,uniform,static,loss,divergence,progress,fine; default: all
+               samplers: str = None, # some of: independent,uniform,static,loss,divergence,progress,both,balanced; default: all
                seeds: str = '0,1,2,3,4',
                budgets: str = None, # updates; default: 400,800,1600
                quiet: bool = False # no progress
@@ -134,4 +134,4 @@ def pdd_bench(*overrides: str, # settings as key=value
         from pdd_nb.config import load_config
         cfg = load_config(config, 'data.train_size=512', *overrides)
         from pdd_nb.bench import step_overhead
-        for k, v in step_overhead(cfg, rounds, quiet=False).items(): print(f"{k}: {1e3*v['step']:.0f} ms a step, {1e3*v['bare']:.0f} ms the bare calls, ratio {v['ratio']:.3f}")
+        for k, v in step_overhead(cfg, rounds, quiet=False).items(): print(f"{k}: {1e3*v['step']:.0f} ms a step, {1e3*v['bare']:.0f} ms the bare calls, ratio {v['ratio']:.3f}; the curriculum's share {100*v['curriculum']:.2f} %")

@@ -55,7 +55,7 @@ class Curriculum:
     min_weight: float = 0.3         # share of its uniform weight that every region keeps
     temperature: float = 1.0        # above 1 flattens the weights
     max_ratio: float = 10.0         # cap on the largest sampling density over the smallest
-    signal: str = 'divergence'      # or 'progress': divergence times convergence rate; 'loss': its root mean square; 'noise': fixed, more for more noise
+    signal: str = 'divergence'      # or 'progress': divergence times convergence rate; 'both': their mean; 'loss': its root mean square; 'noise': fixed, more for more noise
     mode: str = 'curriculum'        # or 'unbiased': samples weighted by 1/(N p); 'importance': the signal weighs the loss, draws follow where gradients scatter
     stratified: bool = True         # draws of a batch; false: independent
     decay: float = 0.8              # of the smoothing, per update
@@ -153,7 +153,7 @@ _RULES = {'model.teacher.num_inference_steps': (lambda v: v >= 2, 'at least 2'),
     'distillation.feature_weight': _natural, 'distillation.progressive_schedule': _one_of('linear', 'cosine', 'constant'),
     'curriculum.num_regions': (lambda v: v >= 1, 'at least 1'), 'curriculum.regions_by': _one_of('timestep', 'log_snr'), 'curriculum.update_interval': _positive,
     'curriculum.warmup': _natural, 'curriculum.min_weight': _share, 'curriculum.temperature': _positive, 'curriculum.max_ratio': (lambda v: v >= 1, 'at least 1'),
-    'curriculum.signal': _one_of('divergence', 'progress', 'loss', 'noise'), 'curriculum.mode': _one_of('curriculum', 'unbiased', 'importance'), 'curriculum.decay': (lambda v: 0 <= v < 1, '0 to less than 1'),
+    'curriculum.signal': _one_of('divergence', 'progress', 'both', 'loss', 'noise'), 'curriculum.mode': _one_of('curriculum', 'unbiased', 'importance'), 'curriculum.decay': (lambda v: 0 <= v < 1, '0 to less than 1'),
     'data.train_size': _positive, 'data.valid_size': _positive, 'training.batch_size': _positive, 'training.accumulation': _positive, 'training.lr': _positive,
     'training.steps': (lambda v: v and all(isinstance(n, int) and n > 0 for n in v), 'whole numbers more than 0'),
     'training.lr_warmup': _natural, 'training.lr_floor': _share, 'training.weight_decay': _natural, 'training.clip': _positive,

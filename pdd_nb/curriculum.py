@@ -15,12 +15,15 @@ from torch import Tensor
 from .tracker import TimestepDivergenceTracker, region_names
 
 # %% ../nbs/04_curriculum.ipynb #a9082899
-SIGNALS, MODES = ('divergence', 'progress', 'loss', 'noise'), ('curriculum', 'unbiased', 'importance')
+SIGNALS, MODES = ('divergence', 'progress', 'both', 'loss', 'noise'), ('curriculum', 'unbiased', 'importance')
 
 def region_scores(tracker: TimestepDivergenceTracker, signal='divergence'):
-    "Score per region `(R,)`: the divergence; how much of it goes away per step, `divergence * rate`; the root mean square of the loss; or, whatever is measured, more for more noise"
+    "Score per region `(R,)`: the divergence; the progress, how much of it goes away per step; the mean of both, each relative to its mean over regions; the root mean square of the loss; or, whatever is measured, more for more noise"
+    relative = lambda v: v/v.nanmean().clamp(min=1e-30)
+    progress = tracker.mean*tracker.rate.clamp(min=0)
     if signal == 'divergence': return tracker.mean
-    if signal == 'progress': return tracker.mean*tracker.rate.clamp(min=0)
+    if signal == 'progress': return progress
+    if signal == 'both': return relative(tracker.mean) + torch.where(progress.isnan(), relative(tracker.mean), relative(progress))
     if signal == 'loss': return tracker.rms
     if signal == 'noise': return torch.linspace(2, 0, tracker.num_regions, dtype=torch.float64).exp()
     raise ValueError(f"curriculum.signal: expected one of {', '.join(SIGNALS)}, got {signal!r}")

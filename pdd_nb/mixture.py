@@ -139,23 +139,27 @@ def _clip(net, norm=1.):
     for g in grads: g *= (norm/n.clamp(min=norm))[:, None, None]
 
 @torch.no_grad()
-def measure(stage: Stage, updates, n=1024):
+def measure(stage: Stage, updates, n=4096):
     "Validation loss and divergence, divergence of each third of the grid, and end error, of each run"
-    R, N, g = len(stage.runs), len(stage.coarse), keyed(0, 'valid')
+    R, N, g, b = len(stage.runs), len(stage.coarse), keyed(0, 'valid'), 1024
     z, noise = [v.expand(R, -1, -1) for v in (stage.world.sample(n, g), torch.randn(n, stage.world.dim, generator=g))]
-    i = (torch.arange(n) % N).expand(R, -1)
-    xt = stage.stand(z, noise, i); target, x = stage.target(xt, i), stage.student(xt, i)
-    err = (x - target).square()
-    div = err.sum(-1)/target.square().sum(-1).clamp(min=1e-12)
-    loss = (err.mean(-1)*truncated_snr(stage.coarse.alpha[i], stage.coarse.sigma[i])).mean(1)
-    thirds = torch.stack([div[:, (i[0]*3//N) == k].mean(1) for k in range(3)], 1)
-    def walk(predict, grid):
-        x = grid.sigma[0]*noise
+    i = (torch.arange(b) % N).expand(R, -1)
+    def walk(predict, grid, x):
         for k in range(len(grid)):
-            here, there = [(grid.alpha[j].expand(R*n), grid.sigma[j].expand(R*n)) for j in (k, k + 1)]
-            x = ddim_step(predict(x, torch.full((R, n), k)).flatten(0, 1), x.flatten(0, 1), *here, *there).view_as(x)
+            here, there = [(grid.alpha[j].expand(R*b), grid.sigma[j].expand(R*b)) for j in (k, k + 1)]
+            x = ddim_step(predict(x, torch.full((R, b), k)).flatten(0, 1), x.flatten(0, 1), *here, *there).view_as(x)
         return x
-    ours, theirs = walk(stage.student, stage.coarse), walk(lambda x, k: stage.teacher(x, stage.fine, k), stage.fine)
-    end = (ours - theirs).square().sum((1, 2))/theirs.square().sum((1, 2))
+    divs, losses, ends = [], [], []
+    for z, noise in zip(z.split(b, 1), noise.split(b, 1)):
+        xt = stage.stand(z, noise, i); target, x = stage.target(xt, i), stage.student(xt, i)
+        err = (x - target).square()
+        divs.append(err.sum(-1)/target.square().sum(-1).clamp(min=1e-12))
+        losses.append((err.mean(-1)*truncated_snr(stage.coarse.alpha[i], stage.coarse.sigma[i])).mean(1))
+        start = stage.coarse.sigma[0]*noise
+        ours, theirs = walk(stage.student, stage.coarse, start), walk(lambda x, k: stage.teacher(x, stage.fine, k), stage.fine, start)
+        ends.append(((ours - theirs).square().sum((1, 2)), theirs.square().sum((1, 2))))
+    div, loss = torch.stack(divs).mean(0), torch.stack(losses).mean(0)
+    thirds = torch.stack([div[:, (i[0]*3//N) == k].mean(1) for k in range(3)], 1)
+    end = sum(e for e, _ in ends)/sum(t for _, t in ends)
     return [dict(sampler=name, seed=seed, updates=updates, val_loss=loss[r].item(), val_divergence=div[r].mean().item(), end_error=end[r].item(), regions=thirds[r].tolist())
             for r, (name, seed) in enumerate(stage.runs)]

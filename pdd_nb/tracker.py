@@ -25,7 +25,7 @@ def step_regions(grid: Grid,
     if by == 'timestep': return torch.arange(len(grid))*n//len(grid)
     if by != 'log_snr': raise ValueError(f"curriculum.regions_by: expected 'timestep' or 'log_snr', got {by!r}")
     l = log_snr(grid.alpha[:-1], grid.sigma[:-1])
-    return ((l - l[0])/(l[-1] - l[0] + 1e-9)*n).long()
+    return ((l - l[0])/(l[-1] - l[0]).clamp(min=1e-9)*n).long().clamp(max=n - 1)
 
 def region_names(n): "Names for `n` regions, from noise to image"; return {1: ['all'], 2: ['early', 'late'], 3: ['early', 'mid', 'late']}.get(n) or [f'region {i}' for i in range(n)]
 
