@@ -140,14 +140,18 @@ def _clip(net, norm=1.):
 
 @torch.no_grad()
 def measure(stage: Stage, updates, n=4096):
-    "Validation loss and divergence, divergence of each third of the grid, and end error, of each run"
+    "Validation loss and divergence, divergence of each third of the grid, end error, and end error of each third, of each run"
     R, N, g, b = len(stage.runs), len(stage.coarse), keyed(0, 'valid'), 1024
     z, noise = [v.expand(R, -1, -1) for v in (stage.world.sample(n, g), torch.randn(n, stage.world.dim, generator=g))]
     i = (torch.arange(b) % N).expand(R, -1)
-    def walk(predict, grid, x):
-        for k in range(len(grid)):
-            here, there = [(grid.alpha[j].expand(R*b), grid.sigma[j].expand(R*b)) for j in (k, k + 1)]
-            x = ddim_step(predict(x, torch.full((R, b), k)).flatten(0, 1), x.flatten(0, 1), *here, *there).view_as(x)
+    def step(x, predict, grid, k):
+        here, there = [(grid.alpha[j].expand(R*b), grid.sigma[j].expand(R*b)) for j in (k, k + 1)]
+        return ddim_step(predict(x, torch.full((R, b), k)).flatten(0, 1), x.flatten(0, 1), *here, *there).view_as(x)
+    def walk(x, ours=lambda k: False): # in which of the student's steps the student walks, and not the teacher
+        for k in range(N):
+            if ours(k): x = step(x, stage.student, stage.coarse, k)
+            else:
+                for j in (2*k, 2*k + 1): x = step(x, lambda x, i: stage.teacher(x, stage.fine, i), stage.fine, j)
         return x
     divs, losses, ends = [], [], []
     for z, noise in zip(z.split(b, 1), noise.split(b, 1)):
@@ -156,10 +160,12 @@ def measure(stage: Stage, updates, n=4096):
         divs.append(err.sum(-1)/target.square().sum(-1).clamp(min=1e-12))
         losses.append((err.mean(-1)*truncated_snr(stage.coarse.alpha[i], stage.coarse.sigma[i])).mean(1))
         start = stage.coarse.sigma[0]*noise
-        ours, theirs = walk(stage.student, stage.coarse, start), walk(lambda x, k: stage.teacher(x, stage.fine, k), stage.fine, start)
-        ends.append(((ours - theirs).square().sum((1, 2)), theirs.square().sum((1, 2))))
+        theirs = walk(start)
+        parts = [walk(start, lambda k: True), *[walk(start, lambda k, r=r: k*3//N == r) for r in range(3)]]
+        ends.append(torch.stack([(p - theirs).square().sum((1, 2)) for p in parts] + [theirs.square().sum((1, 2))]))
     div, loss = torch.stack(divs).mean(0), torch.stack(losses).mean(0)
     thirds = torch.stack([div[:, (i[0]*3//N) == k].mean(1) for k in range(3)], 1)
-    end = sum(e for e, _ in ends)/sum(t for _, t in ends)
-    return [dict(sampler=name, seed=seed, updates=updates, val_loss=loss[r].item(), val_divergence=div[r].mean().item(), end_error=end[r].item(), regions=thirds[r].tolist())
+    *end, energy = torch.stack(ends).sum(0)
+    end = torch.stack(end)/energy
+    return [dict(sampler=name, seed=seed, updates=updates, val_loss=loss[r].item(), val_divergence=div[r].mean().item(), end_error=end[0, r].item(), regions=thirds[r].tolist(), region_ends=end[1:, r].tolist())
             for r, (name, seed) in enumerate(stage.runs)]
