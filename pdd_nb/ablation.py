@@ -6,15 +6,16 @@
 __all__ = ['SAMPLERS', 'READINGS', 'METRICS', 'settings', 'ablate', 'collect', 'needed', 'ratio', 'speedup', 'table', 'plot']
 
 # %% ../nbs/15_ablation.ipynb #41eb2adb
-import json, math, shutil
+import json, math, os, shutil
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.stats import t as t_distribution
 from tqdm.auto import tqdm
 
-from .config import load_config
+from .config import Curriculum, halvings, load_config
 from .evaluation import Score, prompts_of
 from .mixture import Mixture, Stage, train
 from .models import fingerprint, load_pipeline, load_student
@@ -36,42 +37,54 @@ SAMPLERS = dict(independent=dict(enabled=False, stratified=False),              
 READINGS = 40                                                                    # of the tracker, in a stage
 
 def settings(sampler, updates):
-    "Of the section `curriculum`, for a sampler and a number of updates"
+    "All of the section `curriculum`, for a sampler and a number of updates"
     if sampler not in SAMPLERS: raise ValueError(f"sampler: expected one of {', '.join(SAMPLERS)}, got {sampler!r}")
-    return SAMPLERS[sampler] | dict(update_interval=max(1, updates//READINGS))
+    return asdict(Curriculum()) | SAMPLERS[sampler] | dict(update_interval=max(1, updates//READINGS))
 
 # %% ../nbs/15_ablation.ipynb #a6c1b278
 METRICS = dict(mixture=('val_divergence', 'val_loss', 'end_error'), embedded=('val_divergence', 'val_loss', 'paired_distance', 'fid', 'alignment'))
 
-def _write(path, value): path.parent.mkdir(parents=True, exist_ok=True); (t := path.with_suffix('.tmp')).write_text(json.dumps(value)); t.replace(path)
+def _write(path, value): path.parent.mkdir(parents=True, exist_ok=True); (t := path.with_suffix(f'.{os.getpid()}')).write_text(json.dumps(value)); t.replace(path)
+
+def _done(folder, sampler, seed, n):
+    "Is there such a cell? One of a sampler with other settings is refused"
+    path = folder/'cells'/f'{sampler}-{seed}-{n}.json'
+    if not path.exists(): return False
+    if json.loads(path.read_text())['settings'] != settings(sampler, n): raise ValueError(f'output: {path} was run when the sampler had other settings; choose another folder')
+    return True
 
 def _mixture_cells(folder, samplers, seeds, budgets, quiet, dim=8, steps=16, batch=16):
     for n in tqdm(budgets, desc='budgets', disable=quiet):
-        todo = [(k, s) for k in samplers for s in seeds if not (folder/'cells'/f'{k}-{s}-{n}.json').exists()]
+        todo = [(k, s) for k in samplers for s in seeds if not _done(folder, k, s, n)]
         if not todo: continue
         names, own = list(dict.fromkeys(k for k, _ in todo)), list(dict.fromkeys(s for _, s in todo))
-        for r in train(Stage(Mixture(dim), steps, {k: settings(k, n) for k in names}, own, batch), n, quiet): _write(folder/'cells'/f"{r['sampler']}-{r['seed']}-{n}.json", r)
+        for r in train(Stage(Mixture(dim), steps, {k: settings(k, n) for k in names}, own, batch), n, quiet):
+            if (r['sampler'], r['seed']) in todo: _write(folder/'cells'/f"{r['sampler']}-{r['seed']}-{n}.json", r | dict(settings=settings(r['sampler'], n)))
 
-def _embedded_cells(folder, samplers, seeds, budgets, quiet, config, overrides):
-    cells = [(n, s, k) for n in budgets for s in seeds for k in samplers]
-    for n, seed, sampler in tqdm(cells, desc='cells', disable=quiet):
-        path = folder/'cells'/f'{sampler}-{seed}-{n}.json'
-        if path.exists(): continue
-        run = folder/'runs'/path.stem
-        chosen = [f'curriculum.{k}={v}' for k, v in settings(sampler, n).items()]
-        cfg = load_config(config, *overrides, *chosen, f'training.steps=[{n}]', f'seed={seed}', f'output={run}', f'training.validate_every={n}', 'training.patience=0')
-        first = _teacher_pictures(folder, cfg)
-        t = Trainer(cfg, quiet=True); t.run()
-        last = [m for m in t.metrics if 'val_divergence' in m][-1]
-        _write(path, dict(sampler=sampler, seed=seed, updates=n, val_loss=last['val_loss'], val_divergence=last['val_divergence']) | _score(run, cfg, first))
+def _embedded_cells(folder, cells, quiet): # list of sampler, seed, budget, configuration
+    for sampler, seed, n, cfg in tqdm(cells, desc='cells', disable=quiet):
+        if _done(folder, sampler, seed, n): continue
+        first, run = _teacher_pictures(folder, cfg), Trainer(cfg, quiet=True).run()
+        last = [m for m in map(json.loads, (run/'metrics.jsonl').read_text().splitlines()) if 'val_divergence' in m][-1]
+        _write(folder/'cells'/f'{sampler}-{seed}-{n}.json', dict(sampler=sampler, seed=seed, updates=n, val_loss=last['val_loss'], val_divergence=last['val_divergence'], settings=settings(sampler, n)) | _score(run, cfg, first))
         shutil.rmtree(run)
+
+def _cell_config(folder, config, overrides, sampler, seed, n):
+    chosen = [f'curriculum.{k}={v}' for k, v in settings(sampler, n).items()]
+    cfg = load_config(config, *overrides, *chosen, f'training.steps=[{n}]', f'seed={seed}', f"output={folder/'runs'/f'{sampler}-{seed}-{n}'}", f'training.validate_every={n}', 'training.patience=0')
+    if len(halvings(cfg.model.teacher.num_inference_steps, cfg.model.student.num_inference_steps)) > 1:
+        raise ValueError('model.student.num_inference_steps: expected half of the teacher\'s; in later stages each sampler has a teacher of its own, and validation figures cannot be compared')
+    if cfg.evaluation.prompts_from != 'scenes': raise ValueError(f'evaluation.prompts_from: expected scenes, whose alignment can be judged, got {cfg.evaluation.prompts_from!r}')
+    if cfg.evaluation.prompts < 16: raise ValueError(f'evaluation.prompts: expected at least 16, got {cfg.evaluation.prompts}')
+    return cfg
 
 def _teacher_pictures(folder, cfg):
     "What the teacher draws with all its steps; drawn once for a matrix"
-    path, e, t = folder/'teacher', cfg.evaluation, cfg.model.teacher
+    e, t = cfg.evaluation, cfg.model.teacher
+    pipe = load_pipeline(t.name); pipe.scheduler = student_scheduler(pipe.scheduler)
+    path = folder/f'teacher-{fingerprint(pipe.unet)}'
     if not (path/'pictures.safetensors').exists():
-        pipe = load_pipeline(t.name); pipe.scheduler = student_scheduler(pipe.scheduler)
-        save_state(path, dict(fingerprint=fingerprint(pipe.unet)), pictures=dict(im=draw(pipe, prompts_of(e)[0], t.num_inference_steps, t.guidance_scale, e.seed, e.batch_size)))
+        save_state(path, {}, pictures=dict(im=draw(pipe, prompts_of(e)[0], t.num_inference_steps, t.guidance_scale, e.seed, e.batch_size)))
     return load_tensors(path/'pictures.safetensors')['im']
 
 def _score(run, cfg, first):
@@ -89,14 +102,18 @@ def ablate(folder, world='mixture', # 'mixture', or a configuration of the embed
     folder = Path(folder)
     for k in samplers: settings(k, 1)
     if 'uniform' not in samplers: raise ValueError('samplers: uniform must be among them; the others are compared with it')
-    if len(seeds) < 2: raise ValueError(f'seeds: expected at least 2, for an interval, got {len(seeds)}')
-    if world == 'mixture': setting = dict(world='mixture', dim=8, steps=16, batch=16); cells = lambda: _mixture_cells(folder, samplers, seeds, budgets, quiet)
-    else: setting = dict(world='embedded', config=asdict(load_config(world, *overrides))); cells = lambda: _embedded_cells(folder, samplers, seeds, budgets, quiet, world, overrides)
+    if len(set(seeds)) < max(2, len(seeds)): raise ValueError(f'seeds: expected at least 2, all different, got {list(seeds)}')
+    if not budgets or min(budgets) < 1: raise ValueError(f'budgets: expected numbers of updates, at least 1, got {list(budgets)}')
+    if own := [o for o in overrides if world == 'mixture' or o.startswith('curriculum.')]: raise ValueError(f"{own[0]}: {'the exact world has no settings' if world == 'mixture' else 'the samplers set the curriculum'}; leave it out")
+    if world == 'mixture': setting = dict(world='mixture', dim=8, steps=16, batch=16); run = lambda: _mixture_cells(folder, samplers, seeds, budgets, quiet)
+    else:
+        cells = [(k, s, n, _cell_config(folder, world, overrides, k, s, n)) for n in budgets for s in seeds for k in samplers]      # whatever is wrong with one is said before the first begins
+        setting = dict(world='embedded', config=asdict(load_config(world, *overrides))); run = lambda: _embedded_cells(folder, cells, quiet)
     was = folder/'setting.json'
     if was.exists() and json.loads(was.read_text()) != setting: raise ValueError(f'output: {folder} holds a matrix with other settings; choose another folder')
     try: _write(was, setting)
     except OSError as e: raise ValueError(f'output: cannot write to {str(folder)!r} ({e.strerror}); choose another folder') from None
-    cells()
+    run()
     res = collect(folder)
     _write(folder/'results.json', res)
     (folder/'table.md').write_text(table(res) + '\n')
@@ -107,73 +124,81 @@ def collect(folder):
     "The cells of a folder that are there, as one result"
     folder = Path(folder)
     cells = [json.loads(f.read_text()) for f in sorted((folder/'cells').glob('*.json'))]
-    return dict(**json.loads((folder/'setting.json').read_text()), samplers={k: SAMPLERS[k] for k in dict.fromkeys(c['sampler'] for c in cells)}, cells=cells)
+    return dict(**json.loads((folder/'setting.json').read_text()), samplers={k: next(c['settings'] for c in cells if c['sampler'] == k) for k in SAMPLERS if k in {c['sampler'] for c in cells}},
+                cells=[{k: v for k, v in c.items() if k != 'settings'} for c in cells])
 
 # %% ../nbs/15_ablation.ipynb #b2ff04e9
-def _array(results, sampler, metric): # `(seeds,budgets)` of logarithms
-    cells = {(c['seed'], c['updates']): c[metric] for c in results['cells'] if c['sampler'] == sampler}
-    seeds, budgets = sorted({s for s, _ in cells}), sorted({n for _, n in cells})
-    return np.log(np.array([[max(cells.get((s, n), math.nan), 1e-12) for n in budgets] for s in seeds])), budgets
-
-def _paired(results, sampler, metric):
-    "Both arrays, of the seeds and budgets that both samplers have"
-    (a, na), (u, nu) = _array(results, sampler, metric), _array(results, 'uniform', metric)
-    both = [n for n in na if n in nu]
-    a, u = a[:len(u), [na.index(n) for n in both]], u[:len(a), [nu.index(n) for n in both]]
-    ok = ~np.isnan(a).any(1) & ~np.isnan(u).any(1)
-    return a[ok], u[ok], both
+def _curves(results, metric, *samplers): # list of `(seeds,budgets)` of logarithms; the budgets
+    "A metric of samplers on the seeds and budgets that all of them have"
+    cells = [{(c['seed'], c['updates']): c[metric] for c in results['cells'] if c['sampler'] == k} for k in samplers]
+    keys = set.intersection(*map(set, cells))
+    seeds, budgets = sorted({s for s, _ in keys}), sorted({n for _, n in keys})
+    seeds = [s for s in seeds if all((s, n) in keys for n in budgets)]
+    return [np.log(np.array([[max(c[s, n], 1e-12) for n in budgets] for s in seeds]).reshape(len(seeds), len(budgets))) for c in cells], budgets
 
 def needed(curve, budgets, level): # logarithms of a metric at the budgets
-    "Updates at which a falling curve reaches a level"
+    "Updates at which a falling curve reaches a level, and whether it was seen to; outside the budgets it is continued in a straight line, at most four times as far"
     x = np.log(budgets)
-    for k in range(len(x)):
-        if curve[k] <= level:
-            if k == 0: lo, hi = 0, 1
-            else: lo, hi = k - 1, k
-            break
-    else: lo, hi = len(x) - 2, len(x) - 1
-    slope = min((curve[hi] - curve[lo])/(x[hi] - x[lo]), -1e-3)
-    return float(np.exp(np.clip(x[lo] + (level - curve[lo])/slope, x[0] - np.log(4), x[-1] + np.log(4))))
+    below = np.flatnonzero(np.asarray(curve) <= level)
+    hi = min(max(below[0] if len(below) else len(x) - 1, 1), len(x) - 1)
+    slope = min((curve[hi] - curve[hi - 1])/(x[hi] - x[hi - 1]), -1e-3)
+    at = x[hi - 1] + (level - curve[hi - 1])/slope
+    return float(np.exp(np.clip(at, x[0] - np.log(4), x[-1] + np.log(4)))), bool(len(below) and below[0] > 0)
 
-def _bootstrap(f, n, replicates=1000):
-    "Value on all seeds, and 95 % of the values on seeds drawn again"
-    g = np.random.default_rng(0)
-    vs = [f(g.integers(n, size=n)) for _ in range(replicates)]
-    low, high = np.percentile(vs, [2.5, 97.5])
-    return dict(value=f(np.arange(n)), low=float(low), high=float(high))
+def _interval(estimate, each): # a logarithm; what each seed says of it
+    "Value and 95 % t-interval"
+    n, sd = len(each), float(np.std(each, ddof=1))
+    half = float(t_distribution.ppf(.975, n - 1))*sd/n**.5
+    return dict(value=math.exp(estimate), low=math.exp(estimate - half), high=math.exp(estimate + half), seeds=n)
 
-def ratio(results, sampler, metric, budget=-1): # index of the budget
-    "A metric relative to uniform sampling"
-    a, u, _ = _paired(results, sampler, metric)
-    return _bootstrap(lambda i: float(np.exp((a - u)[i, budget].mean())), len(a))
+def ratio(results, sampler, metric):
+    "A metric relative to uniform sampling at the largest budget that both have; `None` with fewer than two common seeds"
+    (a, u), n = _curves(results, metric, sampler, 'uniform')
+    if len(a) < 2: return None
+    d = (a - u)[:, -1]
+    return _interval(d.mean(), d) | dict(updates=n[-1])
 
 def speedup(results, sampler, metric):
-    "How many times fewer updates a sampler needs to end where uniform sampling does"
-    a, u, n = _paired(results, sampler, metric)
-    if len(n) < 2: return None
-    return _bootstrap(lambda i: n[-1]/needed(a[i].mean(0), n, u[i, -1].mean()), len(a))
+    "How many times fewer updates a sampler needs to end where uniform sampling does; the interval is a jackknife's over seeds"
+    (a, u), n = _curves(results, metric, sampler, 'uniform')
+    if len(n) < 2 or len(a) < 2: return None
+    def f(keep): at, seen = needed(a[keep].mean(0), n, u[keep, -1].mean()); return math.log(n[-1]/at), seen
+    every = np.arange(len(a))
+    value, seen = f(every)
+    pseudo = [len(a)*value - (len(a) - 1)*f(every[every != k])[0] for k in every]
+    return _interval(value, pseudo) | dict(reached=seen)
 
 def table(results):
-    "Ratios at the largest budget and speed-ups, as Markdown"
-    show = lambda v: '' if v is None else f"{v['value']:.2f} ({v['low']:.2f} to {v['high']:.2f})"
+    "Metrics and ratios at the largest budget, and speed-ups, as Markdown"
+    show = lambda v: '' if v is None else f"{v['value']:.2f} ({v['low']:.2f} to {v['high']:.2f})" + ('' if v.get('reached', True) else ' *')
     names = METRICS[results['world']]
-    own = lambda k, m: f"{np.exp(_array(results, k, m)[0][:, -1]).mean():.4g}"
-    head = ['sampler', *[h for m in names for h in (m, f'{m}, ratio')], *[f'speed-up, {m}' for m in names[:1] + names[2:4]]]
-    body = [[k, *[c for m in names for c in (own(k, m), '' if k == 'uniform' else show(ratio(results, k, m)))], *['' if k == 'uniform' else show(speedup(results, k, m)) for m in names[:1] + names[2:4]]] for k in results['samplers']]
-    return '\n'.join('| ' + ' | '.join(r) + ' |' for r in [head, ['---']*len(head), *body])
+    falling = [m for m in names if m != 'alignment']
+    def line(k):
+        (a,), n = _curves(results, falling[0], k)
+        mean = lambda m: f"{np.mean([c[m] for c in results['cells'] if c['sampler'] == k and c['updates'] == n[-1]]):.4g}"
+        return [k, str(n[-1]), str(len(a)), *[c for m in names for c in ([mean(m)] + ([] if m == 'alignment' else ['' if k == 'uniform' else show(ratio(results, k, m))]))],
+                *['' if k == 'uniform' else show(speedup(results, k, m)) for m in (falling[0], falling[2])]]
+    head = ['sampler', 'updates', 'seeds', *[h for m in names for h in ([m] + ([] if m == 'alignment' else ['ratio']))], *[f'speed-up, {m}' for m in (falling[0], falling[2])]]
+    text = '\n'.join('| ' + ' | '.join(r) + ' |' for r in [head, ['---']*len(head), *map(line, results['samplers'])])
+    return text + ('\n\n\\* outside the budgets that were run: continued in a straight line' if ' * |' in text else '')
 
 def plot(results, metrics=None):
     "A metric over budgets, relative to uniform sampling with the largest budget, and speed-ups with intervals"
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FormatStrFormatter, NullFormatter
+    budgets = sorted({c['updates'] for c in results['cells']})
     metrics = metrics or METRICS[results['world']][:1] + METRICS[results['world']][2:3]
     fig = Figure(figsize=(9, 3.2*len(metrics)), layout='constrained')
     for (left, right), m in zip(fig.subplots(len(metrics), 2, squeeze=False), metrics):
-        level = _array(results, 'uniform', m)[0][:, -1].mean()
-        for j, k in enumerate(results['samplers']):
-            a, n = _array(results, k, m)
-            left.plot(n, np.exp(a.mean(0) - level), marker='o', ms=3, label=k, color=f'C{j}')
-            if k != 'uniform' and (v := speedup(results, k, m)): right.errorbar(v['value'], j, xerr=[[max(0, v['value'] - v['low'])], [max(0, v['high'] - v['value'])]], fmt='o', color=f'C{j}')
+        level = np.nanmean(_curves(results, m, 'uniform')[0][0][:, -1])
+        names = [k for k in results['samplers'] if k != 'uniform']
+        for j, k in enumerate(['uniform', *names]):
+            (a,), n = _curves(results, m, k)
+            look = dict(color='black', ls='--') if k == 'uniform' else dict(color=f'C{j}')
+            left.plot(n, np.exp(a.mean(0) - level), marker='o', ms=3, label=k, **look)
+            if k != 'uniform' and (v := speedup(results, k, m)): right.errorbar(v['value'], j, xerr=[[max(0, v['value'] - v['low'])], [max(0, v['high'] - v['value'])]], fmt='o', **look)
         left.axhline(1, color='gray', lw=.5); left.set(xscale='log', yscale='log', xlabel='updates', ylabel=m.replace('_', ' ') + ', relative'); left.legend(fontsize='x-small')
-        left.set_xticks(n, [str(v) for v in n]); left.minorticks_off()
-        right.axvline(1, color='gray', lw=.5); right.set_yticks(range(len(results['samplers'])), results['samplers'], fontsize='small'); right.set(xlabel=f'speed-up, {m.replace("_", " ")}')
+        left.set_xticks(budgets, [str(v) for v in budgets]); left.xaxis.set_minor_formatter(NullFormatter())
+        for axis in (left.yaxis.set_major_formatter, left.yaxis.set_minor_formatter): axis(FormatStrFormatter('%.2g'))
+        right.axvline(1, color='gray', lw=.5); right.set(xlabel=f'speed-up, {m.replace("_", " ")}', ylim=(len(names) + .5, .5)); right.set_yticks(range(1, len(names) + 1), names, fontsize='small')
     return fig
