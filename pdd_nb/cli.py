@@ -73,11 +73,10 @@ def pdd_evaluate(*overrides: str, # settings as key=value
         if prompts is not None: cfg.evaluation.prompts = prompts
         if cfg.threads: import torch; torch.set_num_threads(cfg.threads)
         from pdd_nb.evaluation import evaluate_run, table
+        from pdd_nb.report import report, target_rows
         res = evaluate_run(checkpoint, cfg, progress=not quiet)
-        print(table(res['results']), *[f"{t['target']} {t['bound']}: {t['value']:.4g}, {'met' if t['met'] else 'missed'}" for t in res['targets']], sep='\n')
-        if own:
-            from pdd_nb.report import report
-            print(f'report: {report([own[0].parent])}')
+        print(table(res['results']), *[' '.join(r[1:4]) + f': {r[4]}' for r in target_rows([dict(name='', result=res)])[1:]], sep='\n')
+        if own: print(f'report: {report([own[0].parent])}')
 
 @call_parse
 def pdd_report(*runs: str, # folders of runs

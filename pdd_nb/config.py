@@ -55,7 +55,7 @@ class Curriculum:
     min_weight: float = 0.3         # share of its uniform weight that every region keeps
     temperature: float = 1.0        # above 1 flattens the weights
     max_ratio: float = 10.0         # cap on the largest sampling density over the smallest
-    signal: str = 'divergence'      # or 'progress': divergence times convergence rate; 'both': their mean; 'loss': its root mean square; 'noise': fixed, more for more noise
+    signal: str = 'divergence'      # or 'progress': divergence times convergence rate; 'both': their sum; 'loss': its root mean square; 'noise': fixed, more for more noise
     mode: str = 'curriculum'        # or 'unbiased': samples weighted by 1/(N p); 'importance': the signal weighs the loss, draws follow where gradients scatter
     stratified: bool = True         # draws of a batch; false: independent
     decay: float = 0.8              # of the smoothing, per update
@@ -218,7 +218,7 @@ def protocol_from(path, c: DistillConfig): # an `evaluation.json`
     "The configuration with the protocol that a result was measured by"
     try: given = json.loads(Path(path).read_text())['protocol']
     except (OSError, KeyError, ValueError, TypeError) as e: raise ValueError(f'--protocol: {path} is no result of an evaluation ({e!r}); give an evaluation.json') from None
-    given = {k: v for k, v in given.items() if k != 'resolution'}                  # follows from the model
+    given = {k: v for k, v in given.items() if k not in ('resolution', 'prompts_hash')}        # these follow from the model and the others
     return check(_set(c, dict(evaluation=given), c))
 
 def save_config(c: DistillConfig, path):

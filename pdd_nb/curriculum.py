@@ -18,7 +18,7 @@ from .tracker import TimestepDivergenceTracker, region_names
 SIGNALS, MODES = ('divergence', 'progress', 'both', 'loss', 'noise'), ('curriculum', 'unbiased', 'importance')
 
 def region_scores(tracker: TimestepDivergenceTracker, signal='divergence'):
-    "Score per region `(R,)`: the divergence; the progress, how much of it goes away per step; the mean of both, each relative to its mean over regions; the root mean square of the loss; or, whatever is measured, more for more noise"
+    "Score per region `(R,)`: the divergence; the progress, how much of it goes away per step; the sum of both, each relative to its mean over regions; the root mean square of the loss; or, from the first reading on and whatever it says, more for more noise"
     relative = lambda v: v/v.nanmean().clamp(min=1e-30)
     progress = tracker.mean*tracker.rate.clamp(min=0)
     if signal == 'divergence': return tracker.mean

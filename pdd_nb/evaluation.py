@@ -8,7 +8,7 @@ __all__ = ['Clip', 'Inception', 'fit', 'clip', 'features', 'clip_cosine', 'reade
            'evaluate', 'rows', 'table', 'convergence_step', 'targets', 'evaluate_run']
 
 # %% ../nbs/10_evaluation.ipynb #3f98af04
-import json, math, shutil, statistics, time
+import hashlib, json, math, shutil, statistics, time
 from contextlib import redirect_stdout
 from dataclasses import asdict
 from functools import cache
@@ -116,7 +116,8 @@ class Tally:
 
 def interval(values: Tensor): # `(R+1,)`: the value, then its replicates
     "Value and 95 % interval"
-    v, sd = values[0].item(), values[1:].std().item()
+    v, rest = values[0].item(), values[1:]
+    sd = rest[rest.isfinite()].std().item()
     return dict(value=v, low=v - 1.96*sd, high=v + 1.96*sd)
 
 # %% ../nbs/10_evaluation.ipynb #b1326d76
@@ -125,7 +126,10 @@ def fid(fake: Tally, real: Tally): # tallies of features, with outer products
     class Features(nn.Identity): num_features = real.sum.shape[1]
     m = FrechetInceptionDistance(Features()); m.orig_dtype = torch.float64
     m.real_features_sum, m.real_features_cov_sum, m.real_features_num_samples = real.sum[0], real.outer[0], real.n[0].long()
-    def one(n, s, o): m._computed, m._update_count = None, 1; m.fake_features_sum, m.fake_features_cov_sum, m.fake_features_num_samples = s, o, n.long(); return m.compute()
+    def one(n, s, o):
+        if n < 2: return torch.tensor(math.nan).double()                # a replicate without two pictures
+        m._computed, m._update_count = None, 1; m.fake_features_sum, m.fake_features_cov_sum, m.fake_features_num_samples = s, o, n.long()
+        return m.compute()
     return torch.stack([one(*r) for r in zip(fake.n, fake.sum, fake.outer)])
 
 def kid(fake: Tensor, real: Tensor, w=None): # features `(n,d)` and `(m,d)`; `resamples` of the fake ones, `(R+1,n)`
@@ -139,7 +143,7 @@ def kid(fake: Tensor, real: Tensor, w=None): # features `(n,d)` and `(m,d)`; `re
 
 def precision_coverage(fake: Tensor, real: Tensor, k=5): # features `(n,d)` of both
     "Share of generated pictures nearer to a real one than that one's `k`-th neighbour is (Kynkaanniemi et al. 2019), and share of real ones with a generated one that near (Naeem et al. 2020)"
-    radius = torch.cdist(real, real).kthvalue(k + 1).values           # the nearest is the picture itself
+    radius = torch.cdist(real, real).kthvalue(min(k + 1, len(real))).values           # the nearest is the picture itself
     near = torch.cdist(real, fake) <= radius[:, None]
     return near.any(0).float().mean().item(), near.any(1).float().mean().item()
 
@@ -151,7 +155,7 @@ def held_out(n, seed=1):
 
 def prompts_of(p: Evaluation): # texts; scenes and named attributes, or two times `None`
     "The protocol's prompts"
-    if p.prompts < 1: raise ValueError(f'evaluation.prompts: expected at least 1, got {p.prompts}')
+    if p.prompts < 2: raise ValueError(f'evaluation.prompts: expected at least 2, got {p.prompts}')
     if p.prompts_from == 'scenes': s, texts, named = held_out(p.prompts, p.seed); return texts, s, named
     try: texts = [l.strip() for l in Path(p.prompts_from).read_text(encoding='utf-8').splitlines() if l.strip()]
     except (OSError, UnicodeDecodeError) as e: raise ValueError(f'evaluation.prompts_from: cannot read {p.prompts_from!r} as text ({e}); give a file with one prompt a line') from None
@@ -203,10 +207,11 @@ class Score:
         self.kept = torch.cat([self.kept, f])[:self.p.kept]
         self.seconds.append(seconds/len(im))
 
+    def real(self): p = self.p; return _real(p.features, p.reference_from, p.reference, self.size, p.kept, self.device)
+
     def figures(self):
-        "Every figure with its interval"
-        p = self.p
-        real, feats = _real(p.features, p.reference_from, p.reference, self.size, p.kept, self.device)
+        "Every figure; those that are means or distances with their interval"
+        p, (real, feats) = self.p, self.real()
         out = {k: interval(v) for k, v in zip(_COLUMNS, self.each.mean.T) if not v.isnan().any()}
         precision, coverage = precision_coverage(self.kept, feats)
         return out | dict(fid=interval(fid(self.crowd, real)), kid=interval(kid(self.kept, feats, resamples(range(len(self.kept)), p.replicates))), precision=dict(value=precision), coverage=dict(value=coverage),
@@ -227,11 +232,12 @@ def evaluate(walks, # dict of name -> `(pipeline, steps, guidance)`; the others 
     p = check(DistillConfig(evaluation=p)).evaluation
     (texts, s, named), start = prompts_of(p), 0
     scores = {k: Score(p, str(pipe.device)) for k, (pipe, _, _) in walks.items()}
-    what = dict(protocol=asdict(p), walks={k: [steps, w, fingerprint(pipe.unet)] for k, (pipe, steps, w) in walks.items()})
+    mark = hashlib.sha256('\n'.join(texts).encode()).hexdigest()[:16]
+    what = dict(protocol=asdict(p), prompts=mark, walks={k: [steps, w, fingerprint(pipe.unet)] for k, (pipe, steps, w) in walks.items()})
     if folder and has_state(folder) and (got := load_state(folder))[0]['what'] == what:
         start = got[0]['next']
         for k, sc in enumerate(scores.values()): sc.load(got[1][str(k)])
-    for pipe, _, w in walks.values(): draw(pipe, texts[:p.batch_size], 1, w)                          # warm up
+    for sc, (pipe, _, w) in zip(scores.values(), walks.values()): sc.size = draw(pipe, texts[:p.batch_size], 1, w).shape[-1]; sc.real()      # warm up, and see now whether there is something to compare with
     saved = time.monotonic()
     with tqdm(total=p.prompts, initial=start, desc='evaluating', disable=not progress, mininterval=1) as bar:
         for lo in range(start, p.prompts, p.batch_size):
@@ -244,11 +250,11 @@ def evaluate(walks, # dict of name -> `(pipeline, steps, guidance)`; the others 
             bar.update(len(idx))
             if folder and time.monotonic() - saved > every:
                 save_state(folder, dict(what=what, next=lo + p.batch_size), **{str(k): sc.state() for k, sc in enumerate(scores.values())}); saved = time.monotonic()
-    if folder: shutil.rmtree(folder, ignore_errors=True)
     res = {k: dict(steps=steps, guidance=w, nfe=steps*(1 + (w > 1)), prompts=p.prompts, **scores[k].figures()) for k, (_, steps, w) in walks.items()}
     slow = next(iter(res.values()))['seconds_per_image']['value']
     for r in res.values(): r['speedup'] = dict(value=slow/r['seconds_per_image']['value'])
-    return dict(protocol=asdict(p) | dict(resolution=next(iter(scores.values())).size), results=res)
+    if folder: shutil.rmtree(folder, ignore_errors=True)
+    return dict(protocol=asdict(p) | dict(resolution=next(iter(scores.values())).size, prompts_hash=mark), results=res)
 
 # %% ../nbs/10_evaluation.ipynb #46f2ea8a
 def rows(results): # dict of name -> figures, as in what `evaluate` returns under `results`
@@ -270,7 +276,7 @@ def convergence_step(metrics, # lines of `metrics.jsonl`
                      tolerance=.05): # above the best, as a share of it
     "Training step, of all stages, from which on the last stage's validation loss stays within `tolerance` of its best"
     vs = [(m['step'], m['val_loss']) for m in metrics if 'val_divergence' in m and m['stage'] == metrics[-1]['stage']]
-    best, step = min(v for _, v in vs), None
+    best, step = min([v for _, v in vs], default=math.inf), None
     for k, v in reversed(vs):
         if v > best*(1 + tolerance): break
         step = k
@@ -280,7 +286,7 @@ def targets(result, metrics=()): # a figure of `evaluate`'s results; a run's met
     "The specification's targets: name, bound, measured value, whether it was met"
     rows = [('FID', '< 25', result['fid']['value'], result['fid']['value'] < 25), ('CLIP score', '> 0.28', result['clip_score']['value'], result['clip_score']['value'] > .28),
             ('speed-up over the teacher', '> 4', result['speedup']['value'], result['speedup']['value'] > 4)]
-    if metrics and (step := convergence_step(metrics)) is not None: rows.append(('convergence, training steps', '< 50000', step, step < 50_000))
+    if metrics: step = convergence_step(metrics); rows.append(('convergence, training steps', '< 50000', step, step is not None and step < 50_000))
     return [dict(zip(('target', 'bound', 'value', 'met'), r)) for r in rows]
 
 # %% ../nbs/10_evaluation.ipynb #75fac104

@@ -22,6 +22,11 @@ from .sampling import draw, grid_image
 from .timesteps import student_scheduler
 
 # %% ../nbs/14_report.ipynb #9ae4e0b0
+def _names(runs):
+    "What to call runs: the names of their folders, or their paths if these are not different"
+    names = [Path(r).resolve().name for r in runs]
+    return names if len(set(names)) == len(names) else [str(r) for r in runs]
+
 def steps_grid(runs, # folders of runs of one teacher
                steps=(1, 2, 4, 8), n=6 # steps per picture; prompts
               ) -> Image.Image:
@@ -29,9 +34,9 @@ def steps_grid(runs, # folders of runs of one teacher
     cfg = load_config(Path(runs[0])/'config.yaml')
     t, e = cfg.model.teacher, cfg.evaluation
     device = 'cuda' if cfg.device == 'auto' and torch.cuda.is_available() else 'cpu'
-    texts = prompts_of(Evaluation(n, e.prompts_from, e.seed))[0]
+    texts = prompts_of(Evaluation(min(n, max(2, e.prompts)), e.prompts_from, e.seed))[0]
     teacher = load_pipeline(t.name, device); teacher.scheduler = student_scheduler(teacher.scheduler)
-    walks = [('teacher', teacher, t.guidance_scale), *[(Path(r).name, load_student(r, t.name, device, fuse=True), 1.) for r in runs]]
+    walks = [('teacher', teacher, t.guidance_scale), *[(name, load_student(r, t.name, device, fuse=True), 1.) for name, r in zip(_names(runs), runs)]]
     full = {f'teacher, {t.num_inference_steps}': draw(teacher, texts, t.num_inference_steps, t.guidance_scale, e.seed)}
     return grid_image(full | {f'{name}, {k}': draw(pipe, texts, k, w, e.seed) for k in steps for name, pipe, w in walks})
 
@@ -53,12 +58,15 @@ def _table(lines):
 
 def _markdown(lines): return '\n'.join('| ' + ' | '.join(map(str, r)) + ' |' for r in [lines[0], ['---']*len(lines[0]), *lines[1:]])
 
-def read_run(folder):
+def read_run(folder, name):
     "What a run's folder tells: configuration, result of the evaluation, summary; `None` where it is missing"
-    folder = Path(folder)
-    student_note(folder)                                            # refuses a folder without a student
-    read = lambda name: json.loads((folder/name).read_text()) if (folder/name).exists() else None
-    return dict(name=folder.name, folder=folder, config=(folder/'config.yaml').read_text(), result=read('evaluation.json'), summary=read('summary.json'))
+    folder = student_note(folder)[0].parent                         # refuses a folder without a student
+    def read(f):
+        try: v = json.loads((folder/f).read_text()) if (folder/f).exists() else None
+        except json.JSONDecodeError as e: raise ValueError(f'{folder/f}: not valid JSON ({e})') from None
+        if v and f == 'evaluation.json' and not {'fingerprint', 'targets', 'protocol', 'results'} <= set(v): raise ValueError(f'{folder/f}: from another version; evaluate the run again')
+        return v
+    return dict(name=name, folder=folder, config=(folder/'config.yaml').read_text(), result=read('evaluation.json'), summary=read('summary.json'))
 
 def figures(runs): # what `read_run` gives -> rows of text
     "The tables of all runs as one; a line that runs share is written once"
@@ -74,7 +82,7 @@ def figures(runs): # what `read_run` gives -> rows of text
 
 def target_rows(runs):
     "The specification's targets, run by run"
-    return [['run', 'target', 'bound', 'measured', '', 'with'], *[[r['name'], t['target'], t['bound'], f"{t['value']:.4g}", 'met' if t['met'] else 'missed',
+    return [['run', 'target', 'bound', 'measured', '', 'with'], *[[r['name'], t['target'], t['bound'], 'not reached' if t['value'] is None else f"{t['value']:.4g}", 'met' if t['met'] else 'missed',
             f"{p['prompts']} prompts, {p['resolution']} pixels, features: {p['features']}, CLIP: {p['clip']}"] for r in runs if r['result'] for p in [r['result']['protocol']] for t in r['result']['targets']]]
 
 PLOTS = dict(loss='Losses over training', divergence='Divergence per region', rate='Convergence rate per region', weights='Share of training per region')
@@ -83,12 +91,15 @@ def report(runs, # folders
            output=None, # an .html file; default: `report.html` in the first run
            steps=(1, 2, 4, 8)): # of the pictures -> the file
     "Write a self-contained HTML report on one or several runs, and beside it a Markdown file with the tables"
-    data = [read_run(r) for r in runs]
+    data = [read_run(r, name) for r, name in zip(runs, _names(runs))]
     path = Path(output) if output else data[0]['folder']/'report.html'
     if path.suffix != '.html' or not path.resolve().parent.is_dir(): raise ValueError(f'output: expected an .html file in a folder that exists, got {str(path)!r}')
     title = 'Report: ' + ', '.join(r['name'] for r in data)
     mark = {r['result']['fingerprint'] for r in data if r['result']}
     if len(mark) > 1: raise ValueError('runs: they have different teachers, whose pictures cannot be compared; report on them apart')
+    same = lambda p: {k: v for k, v in p.items() if k != 'batch_size'}
+    ps = [same(r['result']['protocol']) for r in data if r['result']]
+    if odd := [k for p in ps for k in p if p[k] != ps[0].get(k)]: raise ValueError(f'runs: they were evaluated differently (evaluation.{odd[0]}); evaluate them alike, or report on them apart')
     missing = [f"{r['name']} was not evaluated: pdd-evaluate --checkpoint {r['folder']}" for r in data if not r['result']]
     text, aims = figures(data), target_rows(data)
     each = lambda f: '<div class="runs">' + ''.join(f'<div><h3>{html.escape(r["name"])}</h3>{f(r)}</div>' for r in data) + '</div>'
@@ -99,7 +110,7 @@ def report(runs, # folders
              '<h2>Figures</h2><p>Value ± half of the 95 % interval. Paired distance and PSNR are to the first line, from the same noise.</p>', _table(text), '<h2>Targets</h2>', _table(aims),
              '<h2>Same noise, few steps</h2>', _picture(steps_grid([r['folder'] for r in data], steps), 'Teacher and students from the same noise, a row for each number of steps'),
              '<h2>Training</h2>', each(lambda r: f'<p>{html.escape(summary(r))}</p>' + ''.join(f'<p>{cap}</p>{_picture(r["folder"]/"plots"/f"{k}.png", cap)}' for k, cap in PLOTS.items())),
-             '<h2>Protocol</h2>', *[f"<pre>{html.escape(json.dumps(r['result']['protocol']))}</pre>" for r in data[:1] if r['result']],
+             '<h2>Protocol</h2>', *[f'<pre>{html.escape(json.dumps(p))}</pre>' for p in ps[:1]],
              '<h2>Configuration</h2>', each(lambda r: f"<details><summary>config.yaml</summary><pre>{html.escape(r['config'])}</pre></details>")]
     path.write_text(f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><title>{html.escape(title)}</title><style>{_CSS}</style></head><body>' + '\n'.join(p for p in parts if p) + '</body></html>', encoding='utf-8')
     path.with_suffix('.md').write_text('\n\n'.join([f'# {title}', *missing, _markdown(text), _markdown(aims)]) + '\n', encoding='utf-8')
