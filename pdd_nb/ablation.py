@@ -166,11 +166,15 @@ def speedup(results, sampler, metric):
     every = np.arange(len(a))
     value, seen = f(every)
     pseudo = [len(a)*value - (len(a) - 1)*f(every[every != k])[0] for k in every]
-    return _interval(value, pseudo) | dict(reached=seen)
+    at = n[-1]/math.exp(value)
+    return _interval(value, pseudo) | dict(reached=seen, limit=not n[0]/3.99 < at < n[-1]*3.99)
 
 def table(results):
     "Metrics and ratios at the largest budget, and speed-ups, as Markdown"
-    show = lambda v: '' if v is None else f"{v['value']:.2f} ({v['low']:.2f} to {v['high']:.2f})" + ('' if v.get('reached', True) else ' *')
+    def show(v):
+        if v is None: return ''
+        if v.get('limit'): return f"{'at most' if v['value'] < 1 else 'at least'} {v['value']:.2f} *"
+        return f"{v['value']:.2f} ({v['low']:.2f} to {v['high']:.2f})" + ('' if v.get('reached', True) else ' *')
     names = METRICS[results['world']]
     falling = [m for m in names if m != 'alignment']
     def line(k):
@@ -180,7 +184,7 @@ def table(results):
                 *['' if k == 'uniform' else show(speedup(results, k, m)) for m in (falling[0], falling[2])]]
     head = ['sampler', 'updates', 'seeds', *[h for m in names for h in ([m] + ([] if m == 'alignment' else ['ratio']))], *[f'speed-up, {m}' for m in (falling[0], falling[2])]]
     text = '\n'.join('| ' + ' | '.join(r) + ' |' for r in [head, ['---']*len(head), *map(line, results['samplers'])])
-    return text + ('\n\n\\* outside the budgets that were run: continued in a straight line' if ' * |' in text else '')
+    return text + ('\n\n\\* outside the budgets that were run: continued in a straight line, at most four times as far; there it is a bound' if ' * |' in text else '')
 
 def plot(results, metrics=None):
     "A metric over budgets, relative to uniform sampling with the largest budget, and speed-ups with intervals"
