@@ -16,7 +16,7 @@ from scipy.stats import t as t_distribution
 from tqdm.auto import tqdm
 
 from .config import Curriculum, halvings, load_config
-from .evaluation import Score, prompts_of
+from .evaluation import Score, markdown, prompts_of
 from .mixture import Mixture, Stage, train
 from .models import fingerprint, load_pipeline, load_student
 from .sampling import draw, generate
@@ -183,7 +183,7 @@ def table(results):
         return [k, str(n[-1]), str(len(a)), *[c for m in names for c in ([mean(m)] + ([] if m == 'alignment' else ['' if k == 'uniform' else show(ratio(results, k, m))]))],
                 *['' if k == 'uniform' else show(speedup(results, k, m)) for m in (falling[0], falling[2])]]
     head = ['sampler', 'updates', 'seeds', *[h for m in names for h in ([m] + ([] if m == 'alignment' else ['ratio']))], *[f'speed-up, {m}' for m in (falling[0], falling[2])]]
-    text = '\n'.join('| ' + ' | '.join(r) + ' |' for r in [head, ['---']*len(head), *map(line, results['samplers'])])
+    text = markdown([head, *map(line, results['samplers'])])
     return text + ('\n\n\\* outside the budgets that were run: continued in a straight line, at most four times as far; there it is a bound' if ' * |' in text else '')
 
 def plot(results, metrics=None):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Clip', 'Inception', 'fit', 'clip', 'features', 'clip_cosine', 'reader', 'obeyed', 'aligned', 'resamples', 'Tally',
            'interval', 'fid', 'kid', 'precision_coverage', 'held_out', 'prompts_of', 'real_pictures', 'Score',
-           'evaluate', 'rows', 'table', 'convergence_step', 'targets', 'evaluate_run']
+           'evaluate', 'rows', 'markdown', 'table', 'convergence_step', 'targets', 'evaluate_run']
 
 # %% ../nbs/10_evaluation.ipynb #3f98af04
 import hashlib, json, math, shutil, statistics, time
@@ -266,10 +266,9 @@ def rows(results): # dict of name -> figures, as in what `evaluate` returns unde
     return [head, *[[k, r['steps'], f"{r['guidance']:g}", r['nfe'], fig(r, 'alignment', 3), fig(r, 'fid', 2), fig(r, 'kid', 2, 1000), fig(r, 'clip_score', 3), fig(r, 'precision', 3), fig(r, 'coverage', 3),
              *([fig(r, 'paired_distance', 3), fig(r, 'paired_psnr', 1)] if j else ['', '']), fig(r, 'seconds_per_image', 1, 1000), fig(r, 'speedup', 1) + 'x'] for j, (k, r) in enumerate(results.items())]]
 
-def table(results):
-    "Results as a Markdown table"
-    head, *body = rows(results)
-    return '\n'.join('| ' + ' | '.join(map(str, r)) + ' |' for r in [head, ['---']*len(head), *body])
+def markdown(lines): "A list of rows, the first one with the headings, as a Markdown table"; return '\n'.join('| ' + ' | '.join(map(str, r)) + ' |' for r in [lines[0], ['---']*len(lines[0]), *lines[1:]])
+
+def table(results): "Results as a Markdown table"; return markdown(rows(results))
 
 # %% ../nbs/10_evaluation.ipynb #db04d93f
 def convergence_step(metrics, # lines of `metrics.jsonl`

@@ -16,7 +16,7 @@ import yaml
 from PIL import Image
 
 from .config import Evaluation, load_config
-from .evaluation import prompts_of, rows
+from .evaluation import markdown, prompts_of, rows
 from .models import load_pipeline, load_student, student_note
 from .sampling import draw, grid_image
 from .timesteps import student_scheduler
@@ -55,8 +55,6 @@ def _picture(im, alt):
 def _table(lines):
     cell = lambda t, r: '<tr>' + ''.join(f'<{t}>{html.escape(str(v))}</{t}>' for v in r) + '</tr>'
     return f'<div class="wide"><table>{cell("th", lines[0])}{"".join(cell("td", r) for r in lines[1:])}</table></div>'
-
-def _markdown(lines): return '\n'.join('| ' + ' | '.join(map(str, r)) + ' |' for r in [lines[0], ['---']*len(lines[0]), *lines[1:]])
 
 def read_run(folder, name):
     "What a run's folder tells: configuration, result of the evaluation, summary; `None` where it is missing"
@@ -113,5 +111,5 @@ def report(runs, # folders
              '<h2>Protocol</h2>', *[f'<pre>{html.escape(json.dumps(p))}</pre>' for p in ps[:1]],
              '<h2>Configuration</h2>', each(lambda r: f"<details><summary>config.yaml</summary><pre>{html.escape(r['config'])}</pre></details>")]
     path.write_text(f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><title>{html.escape(title)}</title><style>{_CSS}</style></head><body>' + '\n'.join(p for p in parts if p) + '</body></html>', encoding='utf-8')
-    path.with_suffix('.md').write_text('\n\n'.join([f'# {title}', *missing, _markdown(text), _markdown(aims)]) + '\n', encoding='utf-8')
+    path.with_suffix('.md').write_text('\n\n'.join([f'# {title}', *missing, markdown(text), markdown(aims)]) + '\n', encoding='utf-8')
     return path
