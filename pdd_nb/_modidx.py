@@ -133,6 +133,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'pdd_nb.mixture.Mixture.sample': ('mixture.html#mixture.sample', 'pdd_nb/mixture.py'),
                                 'pdd_nb.mixture.Stage': ('mixture.html#stage', 'pdd_nb/mixture.py'),
                                 'pdd_nb.mixture.Stage.__init__': ('mixture.html#stage.__init__', 'pdd_nb/mixture.py'),
+                                'pdd_nb.mixture.Stage.divergence': ('mixture.html#stage.divergence', 'pdd_nb/mixture.py'),
+                                'pdd_nb.mixture.Stage.loss': ('mixture.html#stage.loss', 'pdd_nb/mixture.py'),
                                 'pdd_nb.mixture.Stage.stand': ('mixture.html#stage.stand', 'pdd_nb/mixture.py'),
                                 'pdd_nb.mixture.Stage.student': ('mixture.html#stage.student', 'pdd_nb/mixture.py'),
                                 'pdd_nb.mixture.Stage.target': ('mixture.html#stage.target', 'pdd_nb/mixture.py'),

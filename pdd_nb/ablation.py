@@ -20,7 +20,7 @@ from .evaluation import Score, markdown, prompts_of
 from .mixture import Mixture, Stage, train
 from .models import fingerprint, load_pipeline, load_student
 from .sampling import draw, generate
-from .state import keyed, load_tensors, save_state
+from .state import load_tensors, save_state
 from .timesteps import student_scheduler
 from .trainer import Trainer
 
@@ -32,7 +32,7 @@ SAMPLERS = dict(independent=dict(enabled=False, stratified=False),              
                 loss=dict(signal='loss', mode='unbiased', **_fine),              # loss-second-moment importance sampling
                 divergence=dict(signal='divergence'),                            # the curriculum as specified, in three regions
                 progress=dict(signal='progress'),                                # divergence x convergence rate, in three regions
-                both=dict(signal='both'),                                        # the mean of the two
+                both=dict(signal='both'),                                        # the sum of the two
                 balanced=dict(mode='importance', temperature=2., **_fine))       # emphasis by the root of the divergence, draws by the scatter of gradients
 READINGS = 40                                                                    # of the tracker, in a stage
 
@@ -53,7 +53,7 @@ def _done(folder, sampler, seed, n):
     if json.loads(path.read_text())['settings'] != settings(sampler, n): raise ValueError(f'output: {path} was run when the sampler had other settings; choose another folder')
     return True
 
-def _mixture_cells(folder, samplers, seeds, budgets, quiet, dim=8, steps=16, batch=16):
+def _mixture_cells(folder, samplers, seeds, budgets, quiet, dim, steps, batch):
     for n in tqdm(budgets, desc='budgets', disable=quiet):
         todo = [(k, s) for k in samplers for s in seeds if not _done(folder, k, s, n)]
         if not todo: continue
@@ -105,7 +105,7 @@ def ablate(folder, world='mixture', # 'mixture', or a configuration of the embed
     if len(set(seeds)) < max(2, len(seeds)): raise ValueError(f'seeds: expected at least 2, all different, got {list(seeds)}')
     if not budgets or min(budgets) < 1: raise ValueError(f'budgets: expected numbers of updates, at least 1, got {list(budgets)}')
     if own := [o for o in overrides if world == 'mixture' or o.startswith('curriculum.')]: raise ValueError(f"{own[0]}: {'the exact world has no settings' if world == 'mixture' else 'the samplers set the curriculum'}; leave it out")
-    if world == 'mixture': setting = dict(world='mixture', dim=8, steps=16, batch=16); run = lambda: _mixture_cells(folder, samplers, seeds, budgets, quiet)
+    if world == 'mixture': size = dict(dim=8, steps=16, batch=16); setting = dict(world='mixture', **size); run = lambda: _mixture_cells(folder, samplers, seeds, budgets, quiet, **size)
     else:
         cells = [(k, s, n, _cell_config(folder, world, overrides, k, s, n)) for n in budgets for s in seeds for k in samplers]      # whatever is wrong with one is said before the first begins
         setting = dict(world='embedded', config=asdict(load_config(world, *overrides))); run = lambda: _embedded_cells(folder, cells, quiet)

@@ -19,7 +19,7 @@ from .curriculum import AdaptiveCurriculumScheduler
 from .losses import truncated_snr
 from .state import cosine_lr, keyed
 from .timesteps import Grid, Schedule, ddim_step, log_snr, to_x, trailing_grid, two_step_target
-from .tracker import TimestepDivergenceTracker, step_regions
+from .tracker import TimestepDivergenceTracker, relative_divergence, step_regions
 
 # %% ../nbs/13_mixture.ipynb #51421770
 class Mixture:
@@ -97,10 +97,12 @@ class Stage:
         for k in range(2): x = ddim_step(self.world.denoise(x, *p[k]), x, *p[k], *p[k + 1])
         return two_step_target(flat, x, *p[0], *p[2]).view_as(xt)
 
+    def loss(self, x, target, i): return (x - target).square().mean(-1)*truncated_snr(self.coarse.alpha[i], self.coarse.sigma[i])
+    def divergence(self, x, target): return relative_divergence(x.detach().flatten(0, 1), target.flatten(0, 1)).view(x.shape[:2])
     def stand(self, z, noise, i): return self.coarse.alpha[i][..., None]*z + self.coarse.sigma[i][..., None]*noise
 
 def _each(stage, k):
-    "Points, noise and uniform numbers of step `k`, equal for equal seeds"
+    "Points and noise of step `k`, equal for equal seeds"
     def one(seed):
         g = keyed(seed, 'step', k)
         return stage.world.sample(stage.batch, g), torch.randn(stage.batch, stage.world.dim, generator=g)
@@ -116,15 +118,14 @@ def train(stage: Stage, updates, quiet=True): # list of dicts, one per run
         i, w = [torch.stack(v) for v in zip(*drawn)]
         xt = stage.stand(z, noise, i)
         target, x = stage.target(xt, i), stage.student(xt, i)
-        err = (x - target).square()
-        loss = err.mean(-1)*truncated_snr(stage.coarse.alpha[i], stage.coarse.sigma[i])
+        loss = stage.loss(x, target, i)
         for g in stage.opt.param_groups: g['lr'] = cosine_lr(k, updates, stage.lr, min(100, updates//5))
         (w*loss).mean(1).sum().backward()
         _clip(stage.net)
         stage.opt.step(); stage.opt.zero_grad()
         decay = min(stage.decay, (1 + k)/(10 + k))
         torch._foreach_lerp_(stage.mean, list(stage.net.parameters()), 1 - decay)
-        div = err.detach().sum(-1)/target.square().sum(-1).clamp(min=1e-12)
+        div = stage.divergence(x, target)
         for r, (regions, tracker, guide) in enumerate(stage.guides):
             tracker.update(regions[i[r]], div[r], loss[r])
             if guide.due(k + 1): tracker.commit(k + 1); guide.update(k + 1, tracker)
@@ -156,9 +157,8 @@ def measure(stage: Stage, updates, n=4096):
     divs, losses, ends = [], [], []
     for z, noise in zip(z.split(b, 1), noise.split(b, 1)):
         xt = stage.stand(z, noise, i); target, x = stage.target(xt, i), stage.student(xt, i)
-        err = (x - target).square()
-        divs.append(err.sum(-1)/target.square().sum(-1).clamp(min=1e-12))
-        losses.append((err.mean(-1)*truncated_snr(stage.coarse.alpha[i], stage.coarse.sigma[i])).mean(1))
+        divs.append(stage.divergence(x, target))
+        losses.append(stage.loss(x, target, i).mean(1))
         start = stage.coarse.sigma[0]*noise
         theirs = walk(start)
         parts = [walk(start, lambda k: True), *[walk(start, lambda k, r=r: k*3//N == r) for r in range(3)]]
