@@ -6,9 +6,10 @@
 __all__ = ['EMBEDDED', 'UNET_TARGETS', 'FAMILIES', 'asset', 'quiet_loading', 'fingerprint', 'Family', 'SDXL', 'PixArtSigma',
            'SD3', 'Flux', 'Sana', 'family_of', 'load_pipeline', 'tiny_families']
 
-# %% ../nbs/18_families.ipynb #e56a7779
+# %% ../nbs/18_families.ipynb #5065bcf2
 import hashlib, inspect
 from contextlib import contextmanager
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from transformers.utils import logging as transformers_logging
 
 from .timesteps import Schedule, flow_scheduler, scheduler_grid, student_scheduler, trailing_grid
 
-# %% ../nbs/18_families.ipynb #bb7a46bb
+# %% ../nbs/18_families.ipynb #d8b5ea70
 EMBEDDED = 'embedded'   # the name of the teacher that ships with the package
 
 def asset(name): # 'teacher', 'clip', 'reader'
@@ -48,7 +49,7 @@ def fingerprint(net: nn.Module): # to be taken before adapters are added
     for k, v in sorted(net.state_dict().items()): h.update(f'{k}{tuple(v.shape)}'.encode() + v.flatten()[:64].bfloat16().cpu().view(torch.int16).numpy().tobytes())
     return h.hexdigest()[:16]
 
-# %% ../nbs/18_families.ipynb #51cf7f72
+# %% ../nbs/18_families.ipynb #60ca8a34
 UNET_TARGETS = ('to_q', 'to_k', 'to_v', 'to_out.0', 'ff.net.0.proj', 'ff.net.2', 'proj_in', 'proj_out', 'conv1', 'conv2', 'conv_shortcut',
                 'time_emb_proj', 'downsamplers.0.conv', 'upsamplers.0.conv', 'conv_in', 'conv_out', 'linear_1', 'linear_2')
 
@@ -63,15 +64,16 @@ class Family:
 
     def __init__(self, pipe, name='', resolution=0): # the pipeline; where it was loaded from; side of the pictures in pixels, 0: the model's own
         self.pipe, self.name = pipe, str(name)
-        self.mark = fingerprint(self.net)
         self.resolution = resolution or self.sample_size*pipe.vae_scale_factor
         unit = pipe.vae_scale_factor*self.patch
         if self.resolution % unit: raise ValueError(f'model.teacher.resolution: expected a multiple of {unit} for {self.pipeline}, got {self.resolution}')
 
     @property
     def net(self): "The denoiser"; return getattr(self.pipe, self.part)
+    @cached_property
+    def mark(self): "Fingerprint of the denoiser; to be asked for before adapters are added"; return fingerprint(self.net)
     @property
-    def device(self): return self.pipe.device
+    def device(self): return self.net.device
     @property
     def sample_size(self): "Side of the latents that the model was trained on"; return self.net.config.sample_size
     @property
@@ -81,7 +83,7 @@ class Family:
     @property
     def channels(self): return self.net.config.in_channels
 
-# %% ../nbs/18_families.ipynb #ae81956f
+# %% ../nbs/18_families.ipynb #9c949381
 @patch
 def _encode(self: Family, prompts, **options):
     got = self.pipe.encode_prompt(prompts, device=self.device, num_images_per_prompt=1, **{**self.options, **options})
@@ -108,7 +110,7 @@ def inputs(self: Family, cond, null=None):
     return {k: v for k, v in cond.items() if k in self.returns} | {f'negative_{k}': v.expand(n, *v.shape[1:]) for k, v in (null or {}).items() if k in self.returns} \
          | dict(height=self.resolution, width=self.resolution, **self.call)
 
-# %% ../nbs/18_families.ipynb #2731b545
+# %% ../nbs/18_families.ipynb #4ab7cc06
 @patch
 @torch.no_grad()
 def latents(self: Family, im: Tensor): # images `(b,3,h,w)` in [0,1]
@@ -137,9 +139,15 @@ def _added(self: Family, cond): return None
 def pack(self: Family, x): "Latents `(b,c,h,w)` as the pipeline's `latents` argument wants them"; return x
 
 @patch
+def release(self: Family):
+    "Text encoders leave the GPU: whatever is to be encoded has been"
+    for k, m in self.pipe.components.items():
+        if k.startswith('text_encoder') and isinstance(m, nn.Module): m.to('cpu')
+
+@patch
 def blocks(self: Family): "Names of the blocks whose activations are compared by default"; return ['mid_block', 'down_blocks.1', 'up_blocks.1']
 
-# %% ../nbs/18_families.ipynb #51c94725
+# %% ../nbs/18_families.ipynb #7eb1a9d8
 @patch(as_prop=True)
 def flow(self: Family): "Is it a flow-matching model?"; s = self.pipe.scheduler; return isinstance(s, FlowMatchEulerDiscreteScheduler) or bool(s.config.get('use_flow_sigmas'))
 
@@ -161,13 +169,13 @@ def grid(self: Family, n): # number of steps
     "The grid of `n` steps that `scheduler` walks"
     return scheduler_grid(self.scheduler(), n) if self.flow else trailing_grid(Schedule.of(self.pipe.scheduler), n)
 
-# %% ../nbs/18_families.ipynb #0e8c4ae4
+# %% ../nbs/18_families.ipynb #222761bd
 @patch
 def start(self: Family, noise, grid): # noise `(b,c,h,w)` of unit variance
     "Where the pipeline's walk down a grid begins"
     return noise if self.flow else grid.sigma[0]*noise
 
-# %% ../nbs/18_families.ipynb #9e4d128f
+# %% ../nbs/18_families.ipynb #d917db61
 @patch
 def add_adapter(self: Family, net, config: LoraConfig, name):
     "Put adapters into a denoiser"
@@ -185,7 +193,7 @@ def load_lora(self: Family, folder, fuse=False):
     self.pipe.load_lora_weights(folder, weight_name='pytorch_lora_weights.safetensors')
     if fuse: self.pipe.fuse_lora(components=[self.part]); self.pipe.unload_lora_weights()
 
-# %% ../nbs/18_families.ipynb #b8cb612a
+# %% ../nbs/18_families.ipynb #82a06f3e
 @patch
 def _told(self: Family, net, w):
     "The embedding of the guidance scale, if the UNet has a place for it"
@@ -204,7 +212,7 @@ def condition(self: Family, dim=256): # of the embedding
     net.load_state_dict({**old.state_dict(), 'time_embedding.cond_proj.weight': torch.zeros_like(net.time_embedding.cond_proj.weight)})
     self.pipe.unet = net.requires_grad_(False).eval()
 
-# %% ../nbs/18_families.ipynb #4ef1ae33
+# %% ../nbs/18_families.ipynb #59ddbba7
 class SDXL(Family):
     "Stable Diffusion XL: two text encoders, a pooled state, and the sizes that the picture had"
     pipeline = 'StableDiffusionXLPipeline'
@@ -218,7 +226,7 @@ class SDXL(Family):
         return cond | dict(time_ids=ids.to(e).expand(len(e), 6))
     def _added(self, cond): return dict(text_embeds=cond['pooled_prompt_embeds'], time_ids=cond['time_ids'])
 
-# %% ../nbs/18_families.ipynb #f223ce52
+# %% ../nbs/18_families.ipynb #b28a74df
 class PixArtSigma(Family):
     "PixArt-Sigma: a transformer that reads T5 and learns the variance beside the noise"
     pipeline, part = 'PixArtSigmaPipeline', 'transformer'
@@ -237,7 +245,7 @@ class PixArtSigma(Family):
         m = PeftModel.from_pretrained(self.net, folder)
         self.pipe.transformer = m.merge_and_unload() if fuse else m
 
-# %% ../nbs/18_families.ipynb #56dfc41f
+# %% ../nbs/18_families.ipynb #447f9715
 class SD3(Family):
     "Stable Diffusion 3 and 3.5: a flow-matching transformer in which text and picture attend to each other"
     pipeline, part = 'StableDiffusion3Pipeline', 'transformer'
@@ -283,14 +291,14 @@ class Sana(PixArtSigma):
     def patch(self): return 32//self.pipe.vae_scale_factor
     save_lora, load_lora = Family.save_lora, Family.load_lora
 
-# %% ../nbs/18_families.ipynb #0ef6da86
+# %% ../nbs/18_families.ipynb #f3482fc5
 FAMILIES = {f.pipeline: f for f in (Family, SDXL, PixArtSigma, SD3, Flux, Sana)}
 
 def family_of(pipe, name='', resolution=0):
     "The family of a pipeline"
-    kind = type(pipe).__name__
-    if kind not in FAMILIES: raise ValueError(f"model.teacher.name: {name or kind} is a {kind}; pdd_nb knows {', '.join(FAMILIES)}; a family is added as the notebook on families shows")
-    return FAMILIES[kind](pipe, name, resolution)
+    known = [c.__name__ for c in type(pipe).__mro__ if c.__name__ in FAMILIES]
+    if not known: raise ValueError(f"model.teacher.name: {name or 'the pipeline'} is a {type(pipe).__name__}; known are {', '.join(FAMILIES)}")
+    return FAMILIES[known[0]](pipe, name, resolution)
 
 def load_pipeline(name=EMBEDDED, # 'embedded', a folder, or an id on the hub
                   device='cpu', dtype=torch.float32,
@@ -313,7 +321,7 @@ def _still(pipe):
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
-# %% ../nbs/18_families.ipynb #461a1bd5
+# %% ../nbs/18_families.ipynb #2c334d6d
 def tiny_families(names=(), seed=0): # some of the table's; empty: all
     "Pipelines of every family with the smallest networks that have all of its parts, and random weights"
     import diffusers as D, transformers as T
