@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['preencode', 'Encoded', 'encode_data', 'Trajectories', 'store_trajectories']
 
-# %% ../nbs/20_encoded.ipynb #46281e22
+# %% ../nbs/20_encoded.ipynb #5fb17023
 import json, os, re
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -19,10 +19,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .data import Prompts, mark_of, open_source, prepare
-from .shards import Shards, Stored, begin, encode_captions, finish, put, read_note, rows_per_shard, task, write_captions, write_shard
+from .shards import Shards, Stored, begin, encode_captions, finish, meet, read_note, rows_per_shard, task, write_captions, write_shard
 from .state import keyed
 
-# %% ../nbs/20_encoded.ipynb #b507f923
+# %% ../nbs/20_encoded.ipynb #88aee718
 def _runs(source, n):
     "A source in runs of `n` items: `(k, items)`; what is not taken is passed over"
     if hasattr(source, '__getitem__'):
@@ -60,6 +60,14 @@ class _Bad:
     def stop(self, seen, bad, example):
         what = f'data.source: none of {seen} items is of use' if bad == seen else f'data.max_bad: {bad} of {seen} items are bad, more than {self.share:.0%}'
         raise ValueError(f'{what}; such as {example}; all are listed in {self.folder}/bad.jsonl' + '; mend them, or raise data.max_bad'*(bad < seen))
+    def end(self, paths):
+        "Items of each shard, and how many were bad in all"
+        notes = [(len(n['captions']), len(n['bad']), n['bad'][:1]) for n in map(read_note, paths)]
+        good, bad = [n[0] for n in notes], sum(n[1] for n in notes)
+        if not self.rank: self.list(paths)
+        if not (seen := sum(good) + bad): raise ValueError('data.source: there are no items')
+        if seen == bad or seen >= 100 and bad > self.share*seen: self.stop(seen, bad, next(': '.join(e) for *_, es in notes for e in es))
+        return good, bad
     def list(self, shards, more=()):
         "Write `bad.jsonl`"
         tmp = self.folder/f'.bad-{self.rank}.jsonl'
@@ -82,7 +90,7 @@ def _encode(teacher, items, batch, bad, bar): # items: what `_attempt` gives
     if ims: encode()
     return dict(z=torch.cat(z), time_ids=torch.tensor(ids)) if z else {}, texts
 
-# %% ../nbs/20_encoded.ipynb #f3a98995
+# %% ../nbs/20_encoded.ipynb #c7905efd
 @torch.no_grad()
 def preencode(teacher, # with `encode`, `latents`, `mark`, `name`, `resolution`, `device`
               source, # of items
@@ -112,25 +120,19 @@ def preencode(teacher, # with `encode`, `latents`, `mark`, `name`, `resolution`,
                 tensors, texts = _encode(teacher, _ahead(pool, attempt, items, 2*batch), batch, bad, bar)
                 write_shard(path(k), tensors, captions=texts, bad=bad.shard)
             else:
-                bar.update(min(n, (total or bar.n + n) - bar.n))
+                bar.update(min(n, total - bar.n) if total else n)
                 if mine: bad.seen += len(note['captions']) + len(note['bad']); bad.bad += len(note['bad'])
-    run.wait_for_everyone()
-    paths, sizes, rejects, example = [path(k) for k in range(number)], [], 0, ''
-    for note in map(read_note, paths):
-        sizes.append(len(note['captions'])); rejects += len(note['bad'])
-        if note['bad'] and not example: example = ': '.join(note['bad'][0])
-    if run.is_main_process: bad.list(paths)
-    if not number: raise ValueError('data.source: there are no items')
-    if not sum(sizes) or (seen := sum(sizes) + rejects) >= 100 and rejects > max_bad*seen: bad.stop(sum(sizes) + rejects, rejects, example)
+    meet(paths := [path(k) for k in range(number)], run)
+    sizes, rejects = bad.end(paths)
     if run.is_main_process: rows, texts = write_captions(folder, (t for p in paths for t in read_note(p)['captions']))
     run.wait_for_everyone()
     with bars(desc='captions', total=texts if run.is_main_process else None) as bar: lines = encode_captions(teacher, folder, batch, shard, run, bar)
-    run.wait_for_everyone()
+    meet([folder/f'text-{k:05}.safetensors' for k in range(len(lines))], run)
     if run.is_main_process: finish(folder, what, 'latents', sizes, lines, rows, items=sum(sizes), distinct_captions=texts, bad=rejects)
     run.wait_for_everyone()
     return Encoded(folder, keep)
 
-# %% ../nbs/20_encoded.ipynb #cc653a6d
+# %% ../nbs/20_encoded.ipynb #37dc3f92
 class Encoded(Stored):
     "Encoded pictures and captions"
     kind, states = 'encoded', 'latents'
@@ -146,7 +148,7 @@ def encode_data(cfg, teacher, quiet=False): # a `DistillConfig`
     d = cfg.data
     return preencode(teacher, open_source(d, cfg.seed + 1, teacher.resolution), d.encoded or Path(cfg.output)/'encoded', d.crop, cfg.seed, d.min_side, d.max_bad, quiet=quiet)
 
-# %% ../nbs/20_encoded.ipynb #b547eb6f
+# %% ../nbs/20_encoded.ipynb #cfe47efb
 class Trajectories(Stored):
     "Stored trajectories of a teacher"
     kind, states = 'trajectories', 'states'
@@ -175,7 +177,7 @@ def store_trajectories(walk, # `walk(noise, conditions)` -> list of `steps + 1` 
     if run.is_main_process: rows, texts = write_captions(folder, (prompts[i % len(prompts)] for i in range(n)))
     run.wait_for_everyone()
     with bars(desc='prompts', unit=' prompts') as bar: lines = encode_captions(teacher, folder, batch, shard, run, bar)
-    run.wait_for_everyone()
+    meet([folder/f'text-{k:05}.safetensors' for k in range(len(lines))], run)
     text = Shards(folder, [dict(file=f'text-{k:05}.safetensors', rows=r, bytes=0) for k, r in enumerate(lines)])
     row = torch.cat([safe_open(p, 'pt').get_tensor('row') for p in sorted(folder.glob('rows-*'))])
     sizes = [min(per, n - lo) for lo in range(0, n, per)]
@@ -192,7 +194,7 @@ def store_trajectories(walk, # `walk(noise, conditions)` -> list of `steps + 1` 
                     bar.update(len(idx))
                 write_shard(path, dict(x=torch.cat(xs)))
             else: bar.update(size)
-    run.wait_for_everyone()
+    meet([folder/f'states-{k:05}.safetensors' for k in range(len(sizes))], run)
     if run.is_main_process: finish(folder, what, 'states', sizes, lines, rows, distinct_captions=texts)
     run.wait_for_everyone()
     return Trajectories(folder, keep)
