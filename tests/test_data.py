@@ -9,28 +9,27 @@ import os, signal, sys, torch
 from pathlib import Path
 from pdd_nb.data import Folder
 from pdd_nb.encoded import preencode, store_trajectories
-from pdd_nb.models import encode_prompts, fingerprint, load_pipeline
+from pdd_nb.families import family_of, load_pipeline
 torch.set_num_threads(1)
 
 class Teacher:
     "The embedded one; process 1 kills itself at its call number `at`"
     def __init__(self, at):
-        self.pipe = load_pipeline()
-        self.name, self.mark, self.resolution, self.device = 'embedded', fingerprint(self.pipe.unet), 64, 'cpu'
+        self.family = family_of(load_pipeline(), 'embedded')
+        self.name, self.mark, self.resolution, self.device = 'embedded', self.family.mark, 64, 'cpu'
         self.dies(at)
     def dies(self, at): self.left = at if os.environ.get('RANK') == '1' else 0
     def tick(self):
         self.left -= 1
         if self.left == 0: os.kill(os.getpid(), signal.SIGKILL)
-    def encode(self, prompts): self.tick(); return dict(emb=encode_prompts(self.pipe, prompts))
-    @torch.no_grad()
-    def latents(self, images): self.tick(); return self.pipe.vae.encode(images*2 - 1).latent_dist.mode()*self.pipe.vae.config.scaling_factor
+    def encode(self, prompts): self.tick(); return self.family.encode(prompts)
+    def latents(self, images): self.tick(); return self.family.latents(images)
 
 folder, *deaths = Path(sys.argv[1]), *map(int, sys.argv[2:])              # the call at which process 1 dies, for pictures and for prompts; 0: it lives
 teacher = Teacher(deaths[0])
 preencode(teacher, Folder(folder.parent/'pictures'), folder/'pictures', 'random', batch=8, shard=16, quiet=True)
 teacher.dies(deaths[1])
-store_trajectories(lambda z, c: teacher.tick() or [z*k + c['emb'].mean() for k in range(5)], teacher, [f'a {i%5}' for i in range(30)], (4, 16, 16), 4, folder/'prompts', n=60, batch=8, shard=16, quiet=True)
+store_trajectories(lambda z, c: teacher.tick() or [z*k + c['prompt_embeds'].mean() for k in range(5)], teacher, [f'a {i%5}' for i in range(30)], (4, 16, 16), 4, folder/'prompts', n=60, batch=8, shard=16, quiet=True)
 '''
 
 @pytest.fixture(scope='module')
