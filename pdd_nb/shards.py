@@ -29,7 +29,7 @@ def write_shard(path, tensors, **note):
     tmp = path.with_name(f'.{path.name}')
     try: save_file({k: v.contiguous() for k, v in tensors.items()}, tmp, dict(note=json.dumps(note)))
     except (SafetensorError, OSError) as e: raise OSError(f'{path}: cannot be written ({e})') from None
-    os.replace(tmp, path)
+    tmp.chmod(0o644); os.replace(tmp, path)                                # safetensors writes files that others cannot read
 
 def read_note(path):
     "The note of a shard; `None` where there is no whole one"
