@@ -150,7 +150,8 @@ def _check_reload(folder, pair, note):
     with quiet_loading(): other = family_of(load_student(folder, f.name, f.device, dt), f.name, f.resolution)
     cond, noise = other.encode(['a test', 'another']), torch.randn(2, *f.shape, generator=torch.Generator().manual_seed(0)).to(f.device, dt)
     theirs = other.pipe(**other.inputs(cond), num_inference_steps=n, guidance_scale=note['guidance_scale'], latents=other.pack(noise), output_type='latent').images
-    ours = f.pack(walk(f, lambda x, t, c: pair(x.to(dt), t, c)[0], f.grid(n).to(f.device), noise, cond))
+    net = pair.net if pair.rank else pair.copy                     # not by `forward`, which accelerate may have wrapped
+    ours = f.pack(walk(f, lambda x, t, c: f.predict(net, x.to(dt), t, c, pair.scales(len(x))), f.grid(n).to(f.device), noise, cond))
     tol = 1e-3 if dt == torch.float32 else .1                      # in half precision the adapters themselves are rounded
     if (e := (ours - theirs).abs().max()) > tol*ours.abs().max(): raise RuntimeError(f'{folder}: the student reloaded by diffusers draws something else (by {e:.2g}); nothing was saved')
 
