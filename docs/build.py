@@ -1,11 +1,19 @@
 """The site from the notebooks: `python docs/build.py` makes `_docs` with Sphinx, offline; with `--quarto` it makes it with Quarto, as the GitHub workflow does.
 
-Both start from the pages that nbdev makes (`_proc`): hidden cells dropped, references by `show_doc` added. Quarto reads them as they are; for Sphinx they are cleaned first (`build/docs/source`).
+Both start from the pages that nbdev makes (`_proc`): hidden cells dropped, references by `show_doc` added and improved here. Quarto reads them as they are; for Sphinx they are cleaned first (`build/docs/source`).
 The order of the pages is the sidebar's in `_quarto.yml`."""
 import argparse, json, os, re, shutil, sys, uuid
+from dataclasses import MISSING, fields, is_dataclass
+from functools import reduce
+from importlib import import_module
+from inspect import getsourcelines, unwrap
+from operator import itemgetter
 from pathlib import Path
 
 import yaml
+from fastcore.docments import docments
+from nbdev.config import get_config
+from nbdev.serve import proc_nbs
 
 root = Path(__file__).resolve().parent.parent
 COLAB = 'https://colab.research.google.com/github'
@@ -21,7 +29,6 @@ def sections():
 
 def address():
     "Of the repository on GitHub: `Repository` under `[project.urls]` in pyproject.toml, or what a GitHub workflow is told; empty where there is none"
-    from nbdev.config import get_config
     there = os.environ.get('GITHUB_REPOSITORY')
     return get_config(root).git_url or (f"{os.environ.get('GITHUB_SERVER_URL', 'https://github.com')}/{there}" if there else '')
 
@@ -33,42 +40,55 @@ def markdown(source): return dict(id=uuid.uuid4().hex[:8], cell_type='markdown',
 def badge(name, url): # file name of a notebook; address of the repository
     return f"[Open in Colab]({COLAB}/{re.sub('^https?://[^/]+/', '', url)}/blob/main/nbs/{name}){{.btn .btn-outline-secondary .btn-sm}}"
 
-def by_line(cells):
-    "References in the order of the source: nbdev puts those of one cell last to first"
-    line = lambda c: int(re.search(r'#L(\d+)\)', str(c['outputs']) + '#L0)')[1])
+def fields_table(cls):
+    "Of a dataclass: what `show_doc` leaves out, the comments beside the fields"
+    notes = docments(cls)
+    def default(f):
+        if f.default is not MISSING: return f'`{f.default!r}`'
+        v = f.default_factory() if f.default_factory is not MISSING else f.type
+        return f'`{v!r}`' if isinstance(v, list) else getattr(v, '__name__', type(v).__name__)
+    rows = [f"| `{f.name}` | {default(f)} | {(notes.get(f.name) or '').replace('|', chr(92) + '|')} |" for f in fields(cls)]
+    return '\n'.join(['| field | default or type | |', '|---|---|---|', *rows])
+
+def references(nb, module, url):
+    "Improve what `show_doc` wrote: in the order of the source, under its full name, with a link to the source"
     out, run = [], []
-    for c in [*cells, {}]:
-        if c.get('has_sd'): run.append(c)
-        else: out += sorted(run, key=line) + [c]; run = []
-    return out[:-1]
+    for c in [*nb['cells'], None]:
+        if c and c.get('has_sd'):
+            name = re.search(r'show_doc\((.*?)\)', text(c))[1]
+            obj = reduce(getattr, name.split('.'), module)
+            line = getsourcelines(unwrap(obj.fget if isinstance(obj, property) else obj))[1]
+            body = re.search(r'###.*?\n(.*)', ''.join(c['outputs'][0]['data']['text/markdown']), re.S)[1].strip().replace('__main__.', '')
+            if is_dataclass(obj): body = f'*{obj.__doc__}*\n\n'*(not obj.__doc__.startswith(name + '(')) + fields_table(obj)
+            link = f"[source]({url}/blob/main/{module.__name__.replace('.', '/')}.py#L{line}){{.source}}\n\n" if url else ''
+            c['outputs'][0]['data']['text/markdown'] = f'### {name}\n\n{link}{body}'
+            run.append((line, c))
+        else: out += [d for _, d in sorted(run, key=itemgetter(0))] + [c]; run = []
+    return dict(nb, cells=out[:-1])
 
 def stage():
     "The pages as nbdev makes them, with a badge, links to the source, changelog and contributing"
-    from nbdev.serve import proc_nbs
     os.chdir(root)
     proc, url = proc_nbs(n_workers=0, force=True), address()       # in one process: torch is imported once
     for p in sorted(proc.glob('*.ipynb')):
-        nb = read(p)
-        nb['cells'] = by_line(nb['cells'])
-        for c in nb['cells']:
-            for o in c.get('outputs', []):
-                if c.get('has_sd'): o['data']['text/markdown'] = re.sub(r'\[source\]\(/blob/(.*?)\)\{.*?\}\s*', rf'[source]({url}/blob/\1){{.source}}\n\n' if url else '', ''.join(o['data']['text/markdown']))
-        if url and any(c['cell_type'] == 'code' for c in read(root/'nbs'/p.name)['cells']): nb['cells'].insert(1, markdown(badge(p.name, url)))
+        nb, given = read(p), '\n'.join(text(c) for c in read(root/'nbs'/p.name)['cells'] if c['cell_type'] == 'code')
+        if exp := re.search(r'^#\| default_exp (\w+)', given, re.M): nb = references(nb, import_module(f'pdd_nb.{exp[1]}'), url)
+        if url and 'pip install' in given: nb['cells'].insert(1, markdown(badge(p.name, url)))
         write(p, nb)
     for f in ('CHANGELOG.md', 'CONTRIBUTING.md'): shutil.copy(root/f, proc/f.lower())
     return proc
 
 def clean(nb):
     "A page of `_proc` as myst-nb reads it"
-    cells = []
+    cells, deep = [], False                                        # has a heading of the second level come?
     for c in nb['cells']:
         c, s = dict(c, metadata={}), text(c)
         if c['cell_type'] == 'raw':
             head = yaml.safe_load(s.strip().strip('-'))
             c = markdown(f"# {head['title']}\n\n" + (f"> {head['description']}" if head.get('description') else ''))
         elif c.pop('has_sd', False):
-            s = ''.join(c['outputs'][0]['data']['text/markdown']).lstrip('-\n')
-            c = markdown(s if any(text(d).startswith('## ') for d in cells) else s.replace('### ', '## ', 1))
+            md = ''.join(c['outputs'][0]['data']['text/markdown'])
+            c = markdown(md if deep else md[1:])
         elif c['cell_type'] == 'code':
             given = dict(re.findall(r'^#\| *([\w-]+): *(.+)\n', s, re.M))
             c['source'] = re.sub(r'^#\|.*\n', '', s, flags=re.M)
@@ -78,7 +98,8 @@ def clean(nb):
                 d = o.get('data', {})
                 d.pop('application/vnd.jupyter.widget-view+json', None)
                 if 'text/markdown' in d: d['text/markdown'] = links(''.join(d['text/markdown']))
-        if c['cell_type'] == 'markdown': c['source'] = links(re.sub('<!--.*?-->', '', text(c), flags=re.S))
+        elif re.search('^## ', s, re.M): deep = True
+        if c['cell_type'] == 'markdown': c['source'] = links(re.sub('<!--.*?-->', '', text(c), flags=re.S)).replace(' ± ', '\xa0±\xa0')
         if c['cell_type'] == 'code' or text(c).strip(): cells.append(c)
     return dict(nb, cells=cells, metadata={k: v for k, v in nb['metadata'].items() if k != 'widgets'})
 
