@@ -194,6 +194,7 @@ def check(c: DistillConfig):
         if not ok(v := get_key(c, key)): raise ValueError(f'{key}: expected {want}, got {v!r}')
     t = c.model.teacher.num_inference_steps
     halvings(t, c.model.student.num_inference_steps)
+    if c.data.source.endswith('.txt') and c.model.teacher.guidance_max: raise ValueError('model.teacher.guidance_max: expected 0 with a source of prompts only (stored trajectories have one guidance scale), got ' + str(c.model.teacher.guidance_max))
     if 0 < c.model.teacher.guidance_max <= c.model.teacher.guidance_scale: raise ValueError(f'model.teacher.guidance_max: expected 0, or more than guidance_scale {c.model.teacher.guidance_scale}, got {c.model.teacher.guidance_max}')
     if c.curriculum.num_regions > t//2: raise ValueError(f'curriculum.num_regions: expected 1 to {t//2} (the steps of the first student), got {c.curriculum.num_regions}')
     if c.data.valid_size < t//2: raise ValueError(f'data.valid_size: expected at least {t//2} (each step of the first student is validated), got {c.data.valid_size}')
