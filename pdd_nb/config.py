@@ -81,7 +81,7 @@ class Training:
     validate_every: int = 100       # training steps
     patience: int = 5               # validations without improvement that end a stage; 0: never
     checkpoint_every: int = 100     # training steps
-    tracker: str = 'none'           # 'tensorboard', 'mlflow', 'all'
+    tracker: str = 'none'           # 'tensorboard', 'mlflow', 'wandb', or 'all' that are installed
 
 @dataclass(slots=True)
 class Evaluation:
@@ -158,7 +158,7 @@ _RULES = {'model.teacher.num_inference_steps': (lambda v: v >= 2, 'at least 2'),
     'training.steps': (lambda v: v and all(isinstance(n, int) and n > 0 for n in v), 'whole numbers more than 0'),
     'training.lr_warmup': _natural, 'training.lr_floor': _share, 'training.weight_decay': _natural, 'training.clip': _positive,
     'training.ema': (lambda v: 0 <= v < 1, '0 to less than 1'), 'training.precision': _one_of('no', 'fp16', 'bf16'), 'training.validate_every': _positive,
-    'training.patience': _natural, 'training.checkpoint_every': _positive, 'training.tracker': _one_of('none', 'tensorboard', 'mlflow', 'all'),
+    'training.patience': _natural, 'training.checkpoint_every': _positive, 'training.tracker': _one_of('none', 'tensorboard', 'mlflow', 'wandb', 'all'),
     'device': _one_of('auto', 'cpu'), 'evaluation.prompts': _natural, 'evaluation.reference': (lambda v: v >= 2, 'at least 2'), 'evaluation.replicates': (lambda v: v >= 2, 'at least 2'),
     'evaluation.kept': _positive, 'evaluation.batch_size': _positive, 'evaluation.seed': _natural, 'threads': _natural, 'seed': _natural}
 
