@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Teacher', 'Student', 'Model', 'Distillation', 'Curriculum', 'Data', 'Training', 'Evaluation', 'DistillConfig',
-           'all_keys', 'halvings', 'get_key', 'check', 'config_path', 'load_config', 'config_from', 'protocol_from',
-           'save_config']
+           'all_keys', 'halvings', 'get_key', 'choices', 'check', 'shipped', 'config_path', 'load_config',
+           'config_from', 'protocol_from', 'save_config']
 
 # %% ../nbs/00_config.ipynb #38704a98
 import difflib, json
@@ -175,6 +175,12 @@ def get_key(c, key):
     for part in key.split('.'): c = getattr(c, part)
     return c
 
+def choices(key) -> list[str]: # dotted
+    "The values that a setting may have, if they are few"
+    if isinstance(get_key(DistillConfig(), key), bool): return ['true', 'false']
+    want = _RULES[key][1] if key in _RULES else ''
+    return want.split(' or ') if ' or ' in want else []
+
 def check(c: DistillConfig):
     "Refuse what makes no sense, with one line that names the key; returns a copy with every value in its type"
     c = config_from(asdict(c))
@@ -187,12 +193,15 @@ def check(c: DistillConfig):
     return c
 
 # %% ../nbs/00_config.ipynb #64a2f548
-def config_path(name): # 'default', 'ablation', 'long', or a path
+_CONFIGS = Path(str(files('pdd_nb')))/'configs'
+
+def shipped() -> list[str]: "Names of the shipped configurations"; return sorted(p.stem for p in _CONFIGS.glob('*.yaml'))
+
+def config_path(name): # one of `shipped`, or a path
     "The file of a configuration"
-    shipped = Path(str(files('pdd_nb')))/'configs'
-    for p in (Path(name), shipped/f'{name}.yaml', shipped/Path(name).name):
+    for p in (Path(name), _CONFIGS/f'{name}.yaml', _CONFIGS/Path(name).name):
         if p.is_file() and p.suffix in ('.yaml', '.yml', '.json'): return p
-    raise ValueError(f"config: no file {str(name)!r}, and none of that name is shipped; shipped are {', '.join(sorted(p.stem for p in shipped.glob('*.yaml')))}")
+    raise ValueError(f"config: no file {str(name)!r}, and none of that name is shipped; shipped are {', '.join(shipped())}")
 
 def load_config(name='default', # name of a shipped configuration, or path of a YAML file
                 *overrides # such as 'training.lr=1e-4'
