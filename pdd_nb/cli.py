@@ -7,7 +7,7 @@ __all__ = ['Required', 'COMMANDS', 'STATUS', 'command', 'Found', 'pdd_train', 'p
            'pdd_ablate', 'pdd_bench', 'pdd_info', 'fail', 'parser', 'parse', 'main', 'complete_setting',
            'complete_config']
 
-# %% ../nbs/16_cli.ipynb #52a248b2
+# %% ../nbs/16_cli.ipynb #4e29830d
 import json, logging, os, re, sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from fastcore.script import anno_parser
 Required = Annotated[str, dict(opt=True, required=True)]   # an option that must be given
 _log = logging.getLogger('pdd_nb')
 
-# %% ../nbs/16_cli.ipynb #c518eb1b
+# %% ../nbs/16_cli.ipynb #1597c8d5
 COMMANDS = {}
 
 def command(f: Callable) -> Callable:
@@ -38,12 +38,11 @@ class Found(dict):
 def _libraries():
     "Load what takes seconds, say so, and leave out the remarks that libraries make"
     import warnings
-    os.environ.setdefault('TRANSFORMERS_VERBOSITY', 'error')
+    os.environ.setdefault('TRANSFORMERS_VERBOSITY', 'error'); os.environ.setdefault('MLFLOW_LOGGING_LEVEL', 'WARNING')
     warnings.filterwarnings('ignore', category=FutureWarning)
-    for name in ('mlflow', 'alembic'): logging.getLogger(name).setLevel(logging.WARNING)
     if 'diffusers' not in sys.modules: _log.info('loading torch and diffusers')
 
-# %% ../nbs/16_cli.ipynb #2b587e12
+# %% ../nbs/16_cli.ipynb #20ac4a0a
 @command
 def pdd_train(*overrides: str, # settings as key=value, such as training.lr=1e-4
               config: str = 'default', # a shipped configuration (default, ablation, long) or the path of a YAML file
@@ -99,7 +98,7 @@ def pdd_evaluate(*overrides: str, # settings as key=value
     track_evaluation(own[0].parent)
     return Found(f'{text}\nreport: {page}', res, report=str(page))
 
-# %% ../nbs/16_cli.ipynb #d86a5ce6
+# %% ../nbs/16_cli.ipynb #8311b50a
 @command
 def pdd_report(*runs: str, # folders of runs
                output: str = None # the HTML file to write; default: report.html in the first run
@@ -159,7 +158,7 @@ def pdd_bench(*overrides: str, # settings as key=value
     res = step_overhead(cfg, rounds, quiet)
     return Found('\n'.join(f"{k}: {1e3*v['step']:.0f} ms a step, {1e3*v['bare']:.0f} ms the bare calls, ratio {v['ratio']:.3f}; the curriculum's share {100*v['curriculum']:.2f} %" for k, v in res.items()), res)
 
-# %% ../nbs/16_cli.ipynb #ee7b6b45
+# %% ../nbs/16_cli.ipynb #e5f56cf8
 def _version(name):
     from importlib.metadata import PackageNotFoundError, version
     try: return version(name)
@@ -187,7 +186,7 @@ def pdd_info() -> Found:
     def show(v): return ', '.join(map(str, v)) if isinstance(v, list) else '; '.join(f"{k} ({', '.join(f'{n} {w}' if w else f'{n} missing' for n, w in p.items())})" for k, p in v.items()) if isinstance(v, dict) else v
     return Found('\n'.join(f'{k}: {show(v)}' for k, v in found.items() if v is not None), found)
 
-# %% ../nbs/16_cli.ipynb #83f771d0
+# %% ../nbs/16_cli.ipynb #594b7581
 STATUS = 'exit status: 0 done; 2 a mistake of the user, told in one line; 130 interrupted; another: an error of the program'
 
 def fail(name: str, message) -> None:
@@ -222,7 +221,7 @@ def parse(name: str, argv: list) -> tuple[list, dict]:
     for k in ('pdb', 'xtra'): del given[k]                              # fastcore's own
     return [*given.pop(many, []), *(rest if many else [])], given
 
-# %% ../nbs/16_cli.ipynb #cd78f26c
+# %% ../nbs/16_cli.ipynb #2e6dd087
 @contextmanager
 def _shown(name, quiet):
     "Show the package's log, and end with the status that a mistake or an interruption has"
@@ -250,7 +249,7 @@ def main(argv: list[str] | None = None) -> None: # default: the program's name a
     with _shown(name, options.get('quiet')), redirect_stdout(sys.stderr) if as_json else nullcontext(): found = COMMANDS[name](*many, **options)
     if found is not None: print(json.dumps(found) if as_json else found.text)
 
-# %% ../nbs/16_cli.ipynb #1f384277
+# %% ../nbs/16_cli.ipynb #b54cc173
 def complete_setting(prefix: str, **_) -> list[str]:
     "Keys as `key=`; after it the values, if they are few"
     from pdd_nb.config import DistillConfig, all_keys, choices

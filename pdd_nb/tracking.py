@@ -5,11 +5,10 @@
 # %% auto #0
 __all__ = ['TRACKERS', 'FILES', 'trackers', 'Tracking', 'track_evaluation']
 
-# %% ../nbs/23_tracking.ipynb #b3c4ebbb
-import json, logging, os
+# %% ../nbs/23_tracking.ipynb #79e2b031
+import json, logging, os, re
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
 from accelerate import PartialState
@@ -21,7 +20,7 @@ from .config import DistillConfig, all_keys, get_key
 
 _log = logging.getLogger('pdd_nb')
 
-# %% ../nbs/23_tracking.ipynb #45dfe027
+# %% ../nbs/23_tracking.ipynb #10bdac34
 TRACKERS = ('tensorboard', 'mlflow', 'wandb')
 
 def _installed(name): return (s := find_spec(name)) is not None and s.origin is not None
@@ -37,22 +36,29 @@ def trackers(name: str # 'none', one of `TRACKERS`, or 'all': those that are ins
     if 'wandb' in names: _logged_in()
     return names
 
+def _no_password(uri): "An address without user and password"; return re.sub('//[^/@]*@', '//', uri)
+
 def _server_answers():
     "MLflow tries for minutes to reach a server that is not there; ask once"
     import mlflow, requests
     uri = mlflow.get_tracking_uri()
     if not uri.startswith('http'): return
     try: requests.get(f"{uri.rstrip('/')}/health", timeout=10)
-    except requests.RequestException: raise ValueError(f"training.tracker: no MLflow server answers at {urlsplit(uri).netloc.rpartition('@')[2]}; start it, or set MLFLOW_TRACKING_URI to one that runs") from None
+    except requests.RequestException: raise ValueError(f"training.tracker: no MLflow server answers at {_no_password(uri)}; start it, or set MLFLOW_TRACKING_URI to one that runs") from None
+
+def _offline():
+    "Weights & Biases without its page of remarks at begin and end; does it keep to itself?"
+    import wandb
+    return wandb.setup(wandb.Settings(show_info=False)).settings.mode in ('offline', 'disabled')
 
 def _logged_in():
     "Weights & Biases asks for a key if there is a terminal; ask before training"
+    if _offline(): return
     import wandb
-    if (os.environ.get('WANDB_MODE') or wandb.setup().settings.mode) in ('offline', 'disabled'): return
     try: wandb.login()
     except Exception as e: raise ValueError(f"training.tracker: wandb: {str(e).splitlines()[0]} Or set WANDB_MODE=offline, and wandb sync later") from None
 
-# %% ../nbs/23_tracking.ipynb #b5904196
+# %% ../nbs/23_tracking.ipynb #eed2ade3
 class Tracking:
     "A run in its trackers: begun, or gone on with if its folder says where it was begun. Without trackers it does nothing"
     def __init__(self, folder, # of the run
@@ -73,8 +79,8 @@ class Tracking:
             except Exception as e:
                 self.__exit__(type(e), e, None)
                 raise ValueError(f"training.tracker: {n} does not {'go on with run ' + was[n] if n in was else 'begin'} ({' '.join(str(e).split())[:200]})" + (f'; delete {note} to begin another' if n in was else '')) from None
-            was[n] = {'mlflow': lambda: t.tracker.info.run_id, 'wandb': lambda: t.tracker.id, 'tensorboard': lambda: 'logs'}[n]()
-            _log.info('%s: run %s', n, was[n] if n != 'tensorboard' else self.folder/'logs')
+            was[n], where = self._place(t)
+            _log.info('%s: %s', n, where)
         note.write_text(json.dumps(was))
         return self
 
@@ -98,14 +104,19 @@ class Tracking:
         called = self.folder.resolve().name
         if name == 'tensorboard': return TensorBoardTracker('', self.folder/'logs', purge_step=None if self.step is None else self.step + 1)
         if name == 'mlflow': return MLflowTracker('pdd_nb', run_id=id, run_name=called)
-        return WandBTracker('pdd_nb', id=id, name=called, resume='allow', dir=os.environ.get('WANDB_DIR', str(self.folder)), settings=dict(console='off', show_info=False))
+        return WandBTracker('pdd_nb', id=id, name=called, resume=None if _offline() else 'allow', dir=os.environ.get('WANDB_DIR', str(self.folder)), settings=dict(console='off'))
+
+    def _place(self, t): # id, and what to tell people
+        if t.name == 'mlflow': import mlflow; return t.tracker.info.run_id, f'run {t.tracker.info.run_id} in {_no_password(mlflow.get_tracking_uri())}'
+        if t.name == 'wandb': return t.tracker.id, f'offline; wandb sync {Path(t.tracker.dir).parent}' if _offline() else t.tracker.url
+        return 'logs', self.folder/'logs'
 
     def _settings(self, t):
         values = {k: v if isinstance(v := get_key(self.cfg, k), (int, float, str, bool)) else str(v) for k in all_keys(self.cfg)}
         if t.name == 'tensorboard': t.log(dict(config='\n'.join(f'    {k}: {v}' for k, v in values.items())))      # accelerate would begin a run beside this one
         else: t.store_init_configuration(values)
 
-# %% ../nbs/23_tracking.ipynb #a8dbd0e8
+# %% ../nbs/23_tracking.ipynb #cecb8674
 @patch
 def _each(self: Tracking, f):
     "Do something with each tracker, or without it from then on"
@@ -129,7 +140,7 @@ def image(self: Tracking, key: str, im: Image.Image, step: int):
         else: t.log_images({key: [im]}, step)
     self._each(one)
 
-# %% ../nbs/23_tracking.ipynb #21a4eaff
+# %% ../nbs/23_tracking.ipynb #2e5788db
 FILES = ('config.yaml', 'metrics.jsonl', 'summary.json', 'evaluation.json', 'grid.png', 'report.html', 'report.md', 'plots/*.png')
 
 @patch

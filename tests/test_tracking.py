@@ -119,7 +119,7 @@ def test_what_is_needed_is_looked_for_before_training(tmp_path, monkeypatch):
     from pdd_nb.tracking import trackers
     with socket.socket() as s: s.bind(('127.0.0.1', 0)); port = s.getsockname()[1]
     monkeypatch.setenv('MLFLOW_TRACKING_URI', f'http://me:secret@127.0.0.1:{port}')
-    with pytest.raises(ValueError, match=f'no MLflow server answers at 127.0.0.1:{port}; start it'): trackers('mlflow')
+    with pytest.raises(ValueError, match=f'no MLflow server answers at http://127.0.0.1:{port}; start it'): trackers('mlflow')
     for k in ('WANDB_MODE', 'WANDB_API_KEY'): monkeypatch.delenv(k, raising=False)
     for k in ('HOME', 'WANDB_CONFIG_DIR'): monkeypatch.setenv(k, str(tmp_path))
     with pytest.raises(ValueError, match='training.tracker: wandb: No API key configured.*WANDB_MODE=offline'): trackers('wandb')
