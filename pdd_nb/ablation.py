@@ -18,10 +18,10 @@ from tqdm.auto import tqdm
 from .config import Curriculum, halvings, load_config
 from .evaluation import Score, markdown, prompts_of
 from .mixture import Mixture, Stage, train
-from .models import fingerprint, load_pipeline, load_student
+from .families import family_of
+from .models import few_step_teacher, load_student
 from .sampling import draw, generate
 from .state import load_tensors, save_state
-from .timesteps import student_scheduler
 from .trainer import Trainer
 
 # %% ../nbs/15_ablation.ipynb #791a7b85
@@ -81,17 +81,17 @@ def _cell_config(folder, config, overrides, sampler, seed, n):
 def _teacher_pictures(folder, cfg):
     "What the teacher draws with all its steps; drawn once for a matrix"
     e, t = cfg.evaluation, cfg.model.teacher
-    pipe = load_pipeline(t.name); pipe.scheduler = student_scheduler(pipe.scheduler)
-    path = folder/f'teacher-{fingerprint(pipe.unet)}'
+    pipe = few_step_teacher(t.name)
+    path = folder/f'teacher-{family_of(pipe).mark}'
     if not (path/'pictures.safetensors').exists():
-        save_state(path, {}, pictures=dict(im=draw(pipe, prompts_of(e)[0], t.num_inference_steps, t.guidance_scale, e.seed, e.batch_size)))
+        save_state(path, {}, pictures=dict(im=draw(pipe, prompts_of(e)[0], t.num_inference_steps, t.guidance_scale, e.seed, batch=e.batch_size)))
     return load_tensors(path/'pictures.safetensors')['im']
 
 def _score(run, cfg, first):
     "Figures of a run's student"
     e, (texts, s, named) = cfg.evaluation, prompts_of(cfg.evaluation)
     score = Score(e)
-    for idx, im in generate(load_student(run, fuse=True), texts, cfg.model.student.num_inference_steps, 1., e.seed, e.batch_size):
+    for idx, im in generate(load_student(run, fuse=True), texts, cfg.model.student.num_inference_steps, 1., e.seed, batch=e.batch_size):
         score.update(idx, im, first[idx], [texts[i] for i in idx], s[idx], named[idx], 0.)
     return {k: v['value'] for k, v in score.figures().items() if k in METRICS['embedded']}
 

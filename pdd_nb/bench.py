@@ -12,6 +12,7 @@ import torch
 from tqdm.auto import tqdm
 
 from .config import DistillConfig, check
+from .models import rows
 from .state import keyed
 from .trainer import Trainer
 
@@ -31,10 +32,10 @@ def step_overhead(cfg: DistillConfig, rounds=20, quiet=True): # dict by stage: s
         for stage in range(min(2, len(t.stages))):
             if stage: t.stage = stage; t.pair.promote({k: v.detach().clone() for k, v in t.pair.weights().items()})
             t.start_stage()
-            i, z, emb = torch.arange(b, device=t.dev) % len(t.coarse), t.z[:b], t.emb[:b]
+            i, z, cond = torch.arange(b, device=t.dev) % len(t.coarse), t.z[:b], rows(t.cond, slice(b))
             def bare():
-                for _ in range(2): t.pair.teacher(z, t.fine.t[2*i], emb, t.null)
-                t.pair(z, t.coarse.t[i], emb)[0].square().mean().backward()
+                for _ in range(2): t.pair.teacher(z, t.fine.t[2*i], cond, t.null)
+                t.pair(z, t.coarse.t[i], cond)[0].square().mean().backward()
                 for p in t.pair.weights().values(): p.grad = None
             def guide():
                 i, _ = t.curriculum.sample(b, keyed(0, device=t.dev))

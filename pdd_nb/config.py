@@ -20,8 +20,12 @@ import yaml
 class Teacher:
     "The model to be distilled"
     name: str = 'embedded'          # 'embedded', a folder in diffusers' format, or an id on the hub
+    resolution: int = 0             # of its pictures, in pixels; 0: its own
     num_inference_steps: int = 32   # of the first teacher; the student's times a power of two
     guidance_scale: float = 3.0     # folded into the student; 1 is none
+    guidance_max: float = 0.0       # if more: scales are drawn from guidance_scale to this, and the student is told which
+    guidance_rescale: float = 0.0   # of the guided prediction, 0 to 1 (Lin et al. 2023)
+    negative_prompt: str = ''       # what guidance leads away from
 
 @dataclass(slots=True)
 class Student:
@@ -41,7 +45,7 @@ class Distillation:
     loss: str = 'l2'                        # or 'huber'
     snr_weight: bool = True                 # truncated SNR weighting of the output term
     feature_weight: float = 0.05            # of the feature term at the start of a stage; 0: outputs only
-    feature_blocks: list = field(default_factory=lambda: ['mid_block', 'down_blocks.1', 'up_blocks.1']) # blocks compared
+    feature_blocks: list = field(default_factory=list) # blocks compared; empty: the middle of the network, and of a UNet the blocks around it
     progressive_schedule: str = 'cosine'    # how the feature term fades: 'linear', 'cosine', 'constant'
 
 @dataclass(slots=True)
@@ -148,7 +152,8 @@ def _nested(key, v):
 # %% ../nbs/00_config.ipynb #9a409f70
 _positive, _natural, _share = (lambda v: v > 0, 'more than 0'), (lambda v: v >= 0, 'at least 0'), (lambda v: 0 <= v <= 1, '0 to 1')
 def _one_of(*names): return (lambda v: v in names, ' or '.join(names))
-_RULES = {'model.teacher.num_inference_steps': (lambda v: v >= 2, 'at least 2'), 'model.teacher.guidance_scale': (lambda v: v >= 1, 'at least 1'),
+_RULES = {'model.teacher.resolution': (lambda v: v >= 0 and v % 8 == 0, '0 or a multiple of 8'), 'model.teacher.num_inference_steps': (lambda v: v >= 2, 'at least 2'), 'model.teacher.guidance_scale': (lambda v: v >= 1, 'at least 1'),
+    'model.teacher.guidance_max': _natural, 'model.teacher.guidance_rescale': _share,
     'model.student.num_inference_steps': _positive, 'model.student.lora_rank': _natural, 'distillation.loss': _one_of('l2', 'huber'),
     'distillation.feature_weight': _natural, 'distillation.progressive_schedule': _one_of('linear', 'cosine', 'constant'),
     'curriculum.num_regions': (lambda v: v >= 1, 'at least 1'), 'curriculum.regions_by': _one_of('timestep', 'log_snr'), 'curriculum.update_interval': _positive,
@@ -188,6 +193,7 @@ def check(c: DistillConfig):
         if not ok(v := get_key(c, key)): raise ValueError(f'{key}: expected {want}, got {v!r}')
     t = c.model.teacher.num_inference_steps
     halvings(t, c.model.student.num_inference_steps)
+    if 0 < c.model.teacher.guidance_max <= c.model.teacher.guidance_scale: raise ValueError(f'model.teacher.guidance_max: expected 0, or more than guidance_scale {c.model.teacher.guidance_scale}, got {c.model.teacher.guidance_max}')
     if c.curriculum.num_regions > t//2: raise ValueError(f'curriculum.num_regions: expected 1 to {t//2} (the steps of the first student), got {c.curriculum.num_regions}')
     if c.data.valid_size < t//2: raise ValueError(f'data.valid_size: expected at least {t//2} (each step of the first student is validated), got {c.data.valid_size}')
     return c

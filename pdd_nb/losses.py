@@ -37,7 +37,9 @@ class FeatureTap:
         self.blocks, self.feats = [have[n] for n in names], []
 
     def __enter__(self):
-        keep = lambda m, args, out: self.feats.append(out[0] if isinstance(out, tuple) else out)
+        def keep(m, args, out):
+            if isinstance(out, tuple): out = out[-1] if torch.is_tensor(out[-1]) else out[0]          # text and image states of a transformer; a UNet's state and its skips
+            self.feats.append(out.transpose(1, 2) if out.ndim == 3 else out)                          # channels second: `(b,d,l)`
         self.hooks = [b.register_forward_hook(keep) for b in self.blocks]
         return self.feats
 

@@ -17,9 +17,8 @@ from PIL import Image
 
 from .config import Evaluation, load_config
 from .evaluation import markdown, prompts_of, rows
-from .models import load_pipeline, load_student, student_note
+from .models import few_step_teacher, load_student, student_note
 from .sampling import draw, grid_image
-from .timesteps import student_scheduler
 
 # %% ../nbs/14_report.ipynb #9ae4e0b0
 def _names(runs):
@@ -35,10 +34,12 @@ def steps_grid(runs, # folders of runs of one teacher
     t, e = cfg.model.teacher, cfg.evaluation
     device = 'cuda' if cfg.device == 'auto' and torch.cuda.is_available() else 'cpu'
     texts = prompts_of(Evaluation(min(n, max(2, e.prompts)), e.prompts_from, e.seed))[0]
-    teacher = load_pipeline(t.name, device); teacher.scheduler = student_scheduler(teacher.scheduler)
-    walks = [('teacher', teacher, t.guidance_scale), *[(name, load_student(r, t.name, device, fuse=True), 1.) for name, r in zip(_names(runs), runs)]]
-    full = {f'teacher, {t.num_inference_steps}': draw(teacher, texts, t.num_inference_steps, t.guidance_scale, e.seed)}
-    return grid_image(full | {f'{name}, {k}': draw(pipe, texts, k, w, e.seed) for k in steps for name, pipe, w in walks})
+    notes = [student_note(r)[1] for r in runs]
+    how = dict(seed=e.seed, resolution=notes[0]['resolution'], negative=t.negative_prompt)
+    teacher = few_step_teacher(t.name, device, how['resolution'])
+    walks = [('teacher', teacher, t.guidance_scale), *[(name, load_student(r, t.name, device, fuse=True), note['guidance_scale']) for name, r, note in zip(_names(runs), runs, notes)]]
+    full = {f'teacher, {t.num_inference_steps}': draw(teacher, texts, t.num_inference_steps, t.guidance_scale, **how)}
+    return grid_image(full | {f'{name}, {k}': draw(pipe, texts, k, w, **how) for k in steps for name, pipe, w in walks})
 
 # %% ../nbs/14_report.ipynb #9afffdde
 _CSS = """body{font:15px/1.5 system-ui,sans-serif;max-width:75rem;margin:auto;padding:1rem;color:#222;background:#fff}img{max-width:100%;background:#fff}

@@ -4,40 +4,41 @@
 
 # %% auto #0
 __all__ = ['PREDICTION_TYPES', 'Schedule', 'log_snr', 'Grid', 'trailing_grid', 'stage_grids', 'bcast', 'to_x', 'from_x',
-           'noisify', 'ddim_step', 'two_step_target', 'student_scheduler']
+           'noisify', 'ddim_step', 'two_step_target', 'student_scheduler', 'flow_scheduler', 'scheduler_grid']
 
 # %% ../nbs/02_timesteps.ipynb #555d0d0d
+import copy
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from diffusers import EulerDiscreteScheduler
+from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler
 from torch import Tensor
 
 from .config import halvings
 
 # %% ../nbs/02_timesteps.ipynb #0b9569bd
-PREDICTION_TYPES = ('epsilon', 'sample', 'v_prediction')
+PREDICTION_TYPES = ('epsilon', 'sample', 'v_prediction', 'flow')
 
 @dataclass(frozen=True)
 class Schedule:
     "A variance-preserving noise schedule over the training timesteps `0..T-1`"
     alpha: Tensor # `(T,)` float64, signal
     sigma: Tensor # `(T,)` float64, noise: `alpha**2 + sigma**2 == 1`
-    prediction_type: str # what the network predicts: one of `PREDICTION_TYPES`
+    prediction_type: str # what the network predicts: one of `PREDICTION_TYPES` but the last
 
     @classmethod
     def of(cls, scheduler): # any diffusers scheduler with `alphas_cumprod`
         "The schedule of a diffusers scheduler"
         kind = scheduler.config.prediction_type
-        if kind not in PREDICTION_TYPES: raise ValueError(f'scheduler prediction_type: expected one of {", ".join(PREDICTION_TYPES)}, got {kind!r}')
+        if kind not in PREDICTION_TYPES[:3]: raise ValueError(f'scheduler prediction_type: expected one of {", ".join(PREDICTION_TYPES[:3])}, got {kind!r}')
         abar = scheduler.alphas_cumprod.double().clamp(min=2**-24)
         return cls(abar.sqrt(), (1 - abar).sqrt(), kind)
 
     def __len__(self): return len(self.alpha)
 
 # %% ../nbs/02_timesteps.ipynb #df0a010c
-def log_snr(alpha, sigma): "Log signal-to-noise ratio, $\\log(\\alpha^2/\\sigma^2)$"; return 2*(alpha.log() - sigma.log())
+def log_snr(alpha, sigma): "Log signal-to-noise ratio, $\\log(\\alpha^2/\\sigma^2)$"; return 2*(alpha.clamp(min=2**-12).log() - sigma.log())
 
 # %% ../nbs/02_timesteps.ipynb #900ce55e
 @dataclass(frozen=True)
@@ -58,12 +59,12 @@ def trailing_grid(schedule: Schedule, n): # number of steps, 1 to T
     at = lambda v, end: torch.cat([v[t.astype(int)], torch.tensor([end], dtype=v.dtype)])
     return Grid(torch.from_numpy(t).float(), at(schedule.alpha, 1.), at(schedule.sigma, 0.))
 
-def stage_grids(schedule: Schedule, start, target): # list of `(teacher's grid, student's grid)`, one per stage
+def stage_grids(grid, start, target): # `grid(n)`, such as `trailing_grid` gives; list of `(teacher's grid, student's grid)`, one per stage
     "The grids of all stages, each student's nested in its teacher's"
-    pairs = [(trailing_grid(schedule, 2*n), trailing_grid(schedule, n)) for n in halvings(start, target)]
+    pairs = [(grid(2*n), grid(n)) for n in halvings(start, target)]
     for fine, coarse in pairs:
-        if not torch.equal(fine.t[::2], coarse.t): raise ValueError(f'teacher steps: the timesteps of {len(coarse)} steps are not among those of {len(fine)} '
-                                                                    f'at T={len(schedule)}; start from another number of steps')
+        if not torch.equal(fine.t[::2], coarse.t): raise ValueError(f'model.teacher.num_inference_steps: the timesteps of {len(coarse)} steps are not among those of {len(fine)}; '
+                                                                    'start from another number of steps')
     return pairs
 
 # %% ../nbs/02_timesteps.ipynb #a0d345de
@@ -77,6 +78,7 @@ def to_x(pred: Tensor, xt: Tensor, alpha: Tensor, sigma: Tensor, kind): # `(b,c,
     if kind == 'epsilon': return (xt - s*pred)/a
     if kind == 'v_prediction': return a*xt - s*pred
     if kind == 'sample': return pred
+    if kind == 'flow': return xt - s*pred
     raise ValueError(f'prediction type: expected one of {", ".join(PREDICTION_TYPES)}, got {kind!r}')
 
 def from_x(x: Tensor, xt: Tensor, alpha: Tensor, sigma: Tensor, kind):
@@ -85,6 +87,7 @@ def from_x(x: Tensor, xt: Tensor, alpha: Tensor, sigma: Tensor, kind):
     if kind == 'epsilon': return (xt - a*x)/s
     if kind == 'v_prediction': return (a*xt - x)/s
     if kind == 'sample': return x
+    if kind == 'flow': return (xt - x)/s
     raise ValueError(f'prediction type: expected one of {", ".join(PREDICTION_TYPES)}, got {kind!r}')
 
 def noisify(x: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor): "$x_t = \\alpha_t x + \\sigma_t \\epsilon$"; return bcast(alpha, x)*x + bcast(sigma, x)*noise
@@ -106,3 +109,16 @@ def student_scheduler(scheduler): # the teacher's scheduler
     plain = dict(use_karras_sigmas=False, use_exponential_sigmas=False, use_beta_sigmas=False, interpolation_type='linear', timestep_type='discrete')
     return EulerDiscreteScheduler.from_config({k: v for k, v in scheduler.config.items() if k in EulerDiscreteScheduler._get_init_keys(EulerDiscreteScheduler)},
                                               timestep_spacing='trailing', final_sigmas_type='zero', **plain)
+
+# %% ../nbs/02_timesteps.ipynb #87f41782
+def flow_scheduler(scheduler, mu=None): # the teacher's scheduler, for flow matching; exponent of a dynamic shift
+    "The same for flow matching: the first order of DPM-Solver++ is Euler's step, and it spaces its steps so that halves nest"
+    c = scheduler.config
+    shift = c.get('flow_shift') or c.shift if mu is None else mu if c.time_shift_type == 'linear' else float(np.exp(mu))
+    return DPMSolverMultistepScheduler(c.num_train_timesteps, solver_order=1, prediction_type='flow_prediction', use_flow_sigmas=True, flow_shift=shift, final_sigmas_type='zero')
+
+def scheduler_grid(scheduler, n, **options): # a scheduler of flow matching; number of steps; options of its `set_timesteps`
+    "The grid that a scheduler walks"
+    s = copy.deepcopy(scheduler)
+    s.set_timesteps(**(options or dict(num_inference_steps=n)))
+    return Grid(s.timesteps.float(), 1 - s.sigmas.double(), s.sigmas.double())

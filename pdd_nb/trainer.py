@@ -23,11 +23,12 @@ from tqdm.auto import tqdm
 from .config import DistillConfig, all_keys, check, config_from, get_key, save_config
 from .curriculum import AdaptiveCurriculumScheduler, plot_weights
 from .losses import ProgressiveDistillationLoss
-from .models import LORA_TARGETS, Pair, encode_prompts, fingerprint, load_pipeline, save_student
-from .sampling import grid_image, initial_noise
+from .families import family_of, load_pipeline
+from .models import Pair, rows, save_student, walk
+from .sampling import fit, grid_image, initial_noise
 from .scenes import captions, draw_scenes, sample_scenes
 from .state import cosine_lr, has_state, keyed, load_optimizer, load_state, optimizer_tensors, save_state
-from .timesteps import Grid, Schedule, ddim_step, noisify, stage_grids, to_x, two_step_target
+from .timesteps import Grid, ddim_step, noisify, stage_grids, to_x, two_step_target
 from .tracker import TimestepDivergenceTracker, plot_divergence, plot_rate, relative_divergence, step_regions
 from .tracking import Tracking, trackers
 
@@ -35,15 +36,14 @@ _log = logging.getLogger('pdd_nb')
 
 # %% ../nbs/11_trainer.ipynb #e369a634
 @torch.no_grad()
-def encode_scenes(pipe, n, seed, split='train', batch=256, progress=''):
-    "Clean latents `(n,c,h,w)`, text embeddings `(n,l,d)` and captions of `n` scenes"
-    zs, es, texts = [], [], []
+def encode_scenes(family, n, seed, split='train', batch=256, progress=''):
+    "Clean latents `(n,c,h,w)`, conditions and captions of `n` scenes"
+    zs, cs, texts = [], [], []
     for k in tqdm(range(0, n, batch), desc=progress, disable=not progress, mininterval=1):
         s = sample_scenes(min(batch, n - k), seed=seed*100_003 + k, split=split)
         im, tx = draw_scenes(s, seed*100_003 + k), captions(s, seed*100_003 + k)[0]
-        dist = pipe.vae.encode((im*2 - 1).to(pipe.device, pipe.dtype)).latent_dist
-        zs.append(dist.mode().float()*pipe.vae.config.scaling_factor); es.append(encode_prompts(pipe, tx)); texts += tx
-    return torch.cat(zs), torch.cat(es), texts
+        zs.append(family.latents(fit(im, family.resolution))); cs.append(family.encode(tx)); texts += tx
+    return torch.cat(zs), {k: torch.cat([c[k] for c in cs]) for k in cs[0]}, texts
 
 @lru_cache(2)
 def _order(seed, epoch, n): return torch.randperm(n, generator=keyed(seed, 'order', epoch))
@@ -73,7 +73,8 @@ def two_teacher_steps(teacher, # `teacher(xt, t, blocks)` -> prediction, activat
 class Trainer:
     "Distils a teacher stage by stage; `run` does it all, or goes on where it was interrupted"
     def __init__(self, cfg: DistillConfig,
-                 quiet=False # no progress bars
+                 quiet=False, # no progress bars
+                 family=None # of a teacher that is loaded already; else it is loaded by its name
                 ):
         self.cfg, self.quiet, self.folder = check(cfg), quiet, Path(cfg.output)
         t = cfg.training
@@ -83,13 +84,13 @@ class Trainer:
         self.trackers, self.tracking = trackers(t.tracker), Tracking(self.folder)                    # without trackers, until `run`
         self.dev = self.accel.device
         half = {'fp16': torch.float16, 'bf16': torch.bfloat16}.get(t.precision, torch.float32)
-        self.pipe = load_pipeline(cfg.model.teacher.name, self.dev, half)
-        self.mark, self.schedule = fingerprint(self.pipe.unet), Schedule.of(self.pipe.scheduler)
-        self.stages = stage_grids(self.schedule, cfg.model.teacher.num_inference_steps, cfg.model.student.num_inference_steps)
-        s, d, c = cfg.model.student, cfg.distillation, cfg.curriculum
-        self.pair = Pair(self.pipe.unet, s.lora_rank, s.lora_targets or LORA_TARGETS, cfg.model.teacher.guidance_scale, cfg.seed)
+        m, s, d, c = cfg.model.teacher, cfg.model.student, cfg.distillation, cfg.curriculum
+        self.family = family_of(load_pipeline(m.name, self.dev, half), m.name, m.resolution) if family is None else family
+        self.mark, self.kind = self.family.mark, self.family.prediction_type
+        self.stages = stage_grids(self.family.grid, m.num_inference_steps, s.num_inference_steps)
+        self.pair = Pair(self.family, s.lora_rank, s.lora_targets, (m.guidance_scale, m.guidance_max or m.guidance_scale), m.guidance_rescale, cfg.seed)
         self.loss = ProgressiveDistillationLoss(d.loss, d.snr_weight, d.feature_weight, d.progressive_schedule)
-        self.blocks = tuple(d.feature_blocks) if d.feature_weight else ()
+        self.blocks = tuple(d.feature_blocks or self.family.blocks()) if d.feature_weight else ()
         self.tracker = TimestepDivergenceTracker(c.num_regions, c.decay, self.dev)
         self.curriculum = AdaptiveCurriculumScheduler(c.num_regions, c.enabled, c.update_interval, c.warmup, c.min_weight, c.temperature, c.max_ratio, c.signal, c.mode, c.stratified)
         ps = self.pair.weights().values()
@@ -110,9 +111,10 @@ class Trainer:
 def load_data(self: Trainer):
     "Encode what is needed once; then text encoder and VAE have no part in the training step"
     cfg, bar = self.cfg, 'encoding scenes' if not self.quiet and self.accel.is_main_process else ''
-    self.z, self.emb, _ = encode_scenes(self.pipe, cfg.data.train_size, cfg.seed + 1, progress=bar)
-    self.vz, self.vemb, self.vtext = encode_scenes(self.pipe, cfg.data.valid_size, 0, 'valid')
-    self.null = encode_prompts(self.pipe, [''])
+    self.z, self.cond, _ = encode_scenes(self.family, cfg.data.train_size, cfg.seed + 1, progress=bar)
+    self.vz, self.vcond, self.vtext = encode_scenes(self.family, cfg.data.valid_size, 0, 'valid')
+    self.null = self.family.null(cfg.model.teacher.negative_prompt)
+    self.family.release()
 
 @patch
 def start_stage(self: Trainer):
@@ -129,21 +131,22 @@ def start_stage(self: Trainer):
     n, b = len(self.vz), t.batch_size
     i = torch.arange(n, device=self.dev) % len(coarse)
     noise = torch.randn(self.vz.shape, generator=keyed(self.cfg.seed, 'valid', device=self.dev), device=self.dev)
+    w = self.pair.scales(n, keyed(self.cfg.seed, 'valid guidance', device=self.dev))
     mine = [slice(k, k + b) for k in range(0, n, b)][self.accel.process_index::self.accel.num_processes]
-    self.valid = [(*self._targets(self.vz[k], self.vemb[k], i[k], noise[k])[:2], self.vemb[k], i[k]) for k in mine]
+    self.valid = [(*self._targets(self.vz[k], c := rows(self.vcond, k), i[k], noise[k], w[k])[:2], c, i[k], w[k]) for k in mine]
     self.drawn = self.draw_teacher() if self.accel.is_main_process else None
 
 @patch
-def _targets(self: Trainer, z, emb, i, noise, blocks=()):
+def _targets(self: Trainer, z, cond, i, noise, w, blocks=()):
     with self.accel.autocast():
-        return two_teacher_steps(lambda x, t, bl: self.pair.teacher(x, t, emb, self.null, bl), z, noise, i, self.fine, self.schedule.prediction_type, blocks)
+        return two_teacher_steps(lambda x, t, bl: self.pair.teacher(x, t, cond, self.null, w, bl), z, noise, i, self.fine, self.kind, blocks)
 
 @patch
-def _student(self: Trainer, xt, emb, i, blocks=()):
+def _student(self: Trainer, xt, cond, i, w, blocks=()):
     "The student's clean image, its place, and its activations"
     a, s = self.coarse.alpha[i], self.coarse.sigma[i]
-    with self.accel.autocast(): pred, feats = self.model(xt, self.coarse.t[i], emb, blocks)
-    return to_x(pred.float(), xt, a, s, self.schedule.prediction_type), a, s, feats
+    with self.accel.autocast(): pred, feats = self.model(xt, self.coarse.t[i], cond, w, blocks)
+    return to_x(pred.float(), xt, a, s, self.kind), a, s, feats
 
 # %% ../nbs/11_trainer.ipynb #d87b7761
 @patch
@@ -154,16 +157,17 @@ def train_step(self: Trainer):
     parts = t.accumulation*world
     idx = batch_indices(seed, self.step, t.batch_size*parts, len(self.z))
     i_all, w_all = self.curriculum.sample(t.batch_size*parts, keyed(seed, 'steps', self.step, device=self.dev))
+    scales = self.pair.scales(len(idx), keyed(seed, 'guidance', self.step, device=self.dev))
     lr = cosine_lr(self.step - self.began, self.stage_steps, t.lr, t.lr_warmup, t.lr_floor)
     for g in self.opt.param_groups: g['lr'] = lr
     noise = torch.randn((len(idx), *self.z.shape[1:]), generator=keyed(seed, 'noise', self.step, device=self.dev), device=self.dev)
     for m in range(t.accumulation):
         mine = slice(m*world + rank, None, parts)                  # every parts-th draw: each share is stratified too
         k, i, w = idx[mine].to(self.dev), i_all[mine], w_all[mine]
-        emb = self.emb[k]
-        xt, target, tfeats = self._targets(self.z[k], emb, i, noise[mine], self.blocks)
+        cond, scale = rows(self.cond, k), scales[mine]
+        xt, target, tfeats = self._targets(self.z[k], cond, i, noise[mine], scale, self.blocks)
         with acc.no_sync(self.model) if m + 1 < t.accumulation else nullcontext():
-            x, a, s, feats = self._student(xt, emb, i, self.blocks)
+            x, a, s, feats = self._student(xt, cond, i, scale, self.blocks)
             r = self.loss(x, target, a, s, feats, tfeats, self.progress)
             acc.backward((w*r['loss']).mean()/t.accumulation)
         self.tracker.update(self.regions[i], relative_divergence(x, target), r['loss'])
@@ -179,8 +183,8 @@ def validate(self: Trainer):
     ps = list(self.pair.weights().values())
     self.ema.store(ps); self.ema.copy_to(ps)
     tot = torch.zeros(2, device=self.dev)
-    for xt, target, emb, i in self.valid:
-        x, a, s, _ = self._student(xt, emb, i)
+    for xt, target, cond, i, w in self.valid:
+        x, a, s, _ = self._student(xt, cond, i, w)
         tot += torch.stack([self.loss(x, target, a, s)['output'].sum(), relative_divergence(x, target).sum()])
     if self.accel.is_main_process: self.samples()
     self.ema.restore(ps)
@@ -226,29 +230,21 @@ def plots(self: Trainer):
 
 @patch
 @torch.no_grad()
-def walk(self: Trainer, predict, grid: Grid, noise, emb): # `predict(xt, t, emb)`
-    "Images `(b,3,h,w)` in [0,1] of a walk down a grid"
-    x, kind = grid.sigma[0]*noise, self.schedule.prediction_type
-    for i in range(len(grid)):
-        here, there = [(grid.alpha[j].expand(len(x)), grid.sigma[j].expand(len(x))) for j in (i, i + 1)]
-        with self.accel.autocast(): pred = predict(x, grid.t[i].expand(len(x)), emb)
-        x = ddim_step(to_x(pred.float(), x, *here, kind), x, *here, *there)
-    return (self.pipe.vae.decode((x/self.pipe.vae.config.scaling_factor).to(self.pipe.dtype)).sample.float()/2 + .5).clamp(0, 1).cpu()
+def _draw(self: Trainer, predict, grid: Grid): # `predict(xt, t, cond)`
+    "Images `(b,3,h,w)` in [0,1] of the first eight held-out prompts"
+    n = min(8, len(self.vz))
+    noise = initial_noise(self.family.shape, range(n), self.cfg.seed).to(self.dev)
+    with self.accel.autocast(): z = walk(self.family, predict, grid, noise, rows(self.vcond, slice(n)))
+    return self.family.decode(z).cpu()
 
 @patch
-def _eight(self: Trainer):
-    "Noise and text of the first eight held-out prompts"
-    n = min(8, len(self.vemb))
-    return initial_noise(self.pipe, range(n), self.cfg.seed).to(self.dev), self.vemb[:n]
-
-@patch
-def draw_teacher(self: Trainer): "What the stage's teacher draws"; return self.walk(lambda *a: self.pair.teacher(*a, self.null)[0], self.fine, *self._eight())
+def draw_teacher(self: Trainer): "What the stage's teacher draws"; return self._draw(lambda *a: self.pair.teacher(*a, self.null)[0], self.fine)
 
 @patch
 def samples(self: Trainer):
     "Save the stage's teacher and student, as it is now, from the same noise"
     d = self.folder/'samples'; d.mkdir(exist_ok=True)
-    student = self.walk(lambda *a: self.pair(*a)[0], self.coarse, *self._eight())
+    student = self._draw(lambda *a: self.pair(*a)[0], self.coarse)
     grid = grid_image({f'teacher, {len(self.fine)}': self.drawn, f'student, {len(self.coarse)}': student})
     grid.save(d/f'{len(self.coarse)}steps_{self.step:06}.png'); self.tracking.image('samples', grid, self.step)
 
@@ -326,7 +322,7 @@ def run(self: Trainer,
             self.stage, best = self.stage + 1, self.best_weights
             self.pair.promote(best); self.start_stage()
         if main:
-            save_student(self.folder/'student', self.pipe, self.pair, len(self.coarse), self.cfg.model.teacher.name, self.mark)
+            save_student(self.folder/'student', self.pair, len(self.coarse))
             self._tick()
             (self.folder/'summary.json').write_text(json.dumps(dict(steps=self.step, processes=self.accel.num_processes, seconds=round(self.seconds, 1), val_loss=self.best), indent=1))
             self.tracking.files()
