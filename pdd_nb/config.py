@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Teacher', 'Student', 'Model', 'Distillation', 'Curriculum', 'Data', 'Training', 'Evaluation', 'DistillConfig',
-           'all_keys', 'halvings', 'get_key', 'check', 'config_path', 'load_config', 'config_from', 'protocol_from',
-           'save_config']
+           'all_keys', 'halvings', 'get_key', 'choices', 'check', 'shipped', 'config_path', 'load_config',
+           'config_from', 'protocol_from', 'save_config']
 
 # %% ../nbs/00_config.ipynb #38704a98
 import difflib, json
@@ -92,7 +92,7 @@ class Training:
     validate_every: int = 100       # training steps
     patience: int = 5               # validations without improvement that end a stage; 0: never
     checkpoint_every: int = 100     # training steps
-    tracker: str = 'none'           # 'tensorboard', 'mlflow', 'all'
+    tracker: str = 'none'           # 'tensorboard', 'mlflow', 'wandb', or 'all' that are installed
 
 @dataclass(slots=True)
 class Evaluation:
@@ -170,7 +170,7 @@ _RULES = {'model.teacher.resolution': (lambda v: v >= 0 and v % 8 == 0, '0 or a 
     'training.steps': (lambda v: v and all(isinstance(n, int) and n > 0 for n in v), 'whole numbers more than 0'),
     'training.lr_warmup': _natural, 'training.lr_floor': _share, 'training.weight_decay': _natural, 'training.clip': _positive,
     'training.ema': (lambda v: 0 <= v < 1, '0 to less than 1'), 'training.precision': _one_of('no', 'fp16', 'bf16'), 'training.validate_every': _positive,
-    'training.patience': _natural, 'training.checkpoint_every': _positive, 'training.tracker': _one_of('none', 'tensorboard', 'mlflow', 'all'),
+    'training.patience': _natural, 'training.checkpoint_every': _positive, 'training.tracker': _one_of('none', 'tensorboard', 'mlflow', 'wandb', 'all'),
     'device': _one_of('auto', 'cpu'), 'evaluation.prompts': _natural, 'evaluation.reference': (lambda v: v >= 2, 'at least 2'), 'evaluation.replicates': (lambda v: v >= 2, 'at least 2'),
     'evaluation.kept': _positive, 'evaluation.batch_size': _positive, 'evaluation.seed': _natural, 'threads': _natural, 'seed': _natural}
 
@@ -187,6 +187,12 @@ def get_key(c, key):
     for part in key.split('.'): c = getattr(c, part)
     return c
 
+def choices(key) -> list[str]: # dotted
+    "The values that a setting may have, if they are few"
+    if isinstance(get_key(DistillConfig(), key), bool): return ['true', 'false']
+    want = _RULES[key][1] if key in _RULES else ''
+    return want.split(' or ') if ' or ' in want else []
+
 def check(c: DistillConfig):
     "Refuse what makes no sense, with one line that names the key; returns a copy with every value in its type"
     c = config_from(asdict(c))
@@ -201,12 +207,15 @@ def check(c: DistillConfig):
     return c
 
 # %% ../nbs/00_config.ipynb #64a2f548
-def config_path(name): # 'default', 'ablation', 'long', or a path
+_CONFIGS = Path(str(files('pdd_nb')))/'configs'
+
+def shipped() -> list[str]: "Names of the shipped configurations"; return sorted(p.stem for p in _CONFIGS.glob('*.yaml'))
+
+def config_path(name): # one of `shipped`, or a path
     "The file of a configuration"
-    shipped = Path(str(files('pdd_nb')))/'configs'
-    for p in (Path(name), shipped/f'{name}.yaml', shipped/Path(name).name):
+    for p in (Path(name), _CONFIGS/f'{name}.yaml', _CONFIGS/Path(name).name):
         if p.is_file() and p.suffix in ('.yaml', '.yml', '.json'): return p
-    raise ValueError(f"config: no file {str(name)!r}, and none of that name is shipped; shipped are {', '.join(sorted(p.stem for p in shipped.glob('*.yaml')))}")
+    raise ValueError(f"config: no file {str(name)!r}, and none of that name is shipped; shipped are {', '.join(shipped())}")
 
 def load_config(name='default', # name of a shipped configuration, or path of a YAML file
                 *overrides # such as 'training.lr=1e-4'

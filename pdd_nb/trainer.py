@@ -6,7 +6,7 @@
 __all__ = ['encode_scenes', 'batch_indices', 'two_teacher_steps', 'Trainer', 'distill']
 
 # %% ../nbs/11_trainer.ipynb #363ec74e
-import hashlib, json, math, shutil, time
+import hashlib, json, logging, math, shutil, time
 from contextlib import nullcontext
 from dataclasses import asdict
 from functools import lru_cache
@@ -15,7 +15,6 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import ProjectConfiguration
 from diffusers.training_utils import EMAModel
 from fastcore.basics import patch
 from torch import Tensor
@@ -33,6 +32,9 @@ from .scenes import captions, draw_scenes, sample_scenes
 from .state import cosine_lr, has_state, keyed, load_optimizer, load_state, optimizer_tensors, save_state
 from .timesteps import Grid, ddim_step, noisify, stage_grids, to_x, two_step_target
 from .tracker import TimestepDivergenceTracker, plot_divergence, plot_rate, relative_divergence, step_regions
+from .tracking import Tracking, trackers
+
+_log = logging.getLogger('pdd_nb')
 
 # %% ../nbs/11_trainer.ipynb #e369a634
 @torch.no_grad()
@@ -80,8 +82,8 @@ class Trainer:
         t = cfg.training
         if cfg.threads: torch.set_num_threads(cfg.threads)
         AcceleratorState._reset_state()                            # a notebook may train in another precision next
-        self.accel = Accelerator(mixed_precision=t.precision, cpu=cfg.device == 'cpu', log_with=_tracker(t.tracker),
-                                 project_config=ProjectConfiguration(str(self.folder), logging_dir=str(self.folder/'logs')))
+        self.accel = Accelerator(mixed_precision=t.precision, cpu=cfg.device == 'cpu')
+        self.trackers, self.tracking = trackers(t.tracker), Tracking(self.folder)                    # without trackers, until `run`
         self.dev = self.accel.device
         half = {'fp16': torch.float16, 'bf16': torch.bfloat16}.get(t.precision, torch.float32)
         m, s, d, c = cfg.model.teacher, cfg.model.student, cfg.distillation, cfg.curriculum
@@ -104,17 +106,9 @@ class Trainer:
     @property
     def progress(self): "Of the stage, 0 to 1"; return (self.step - self.began)/self.stage_steps
     def say(self, *msg):
-        if self.accel.is_main_process and not self.quiet: tqdm.write(' '.join(map(str, msg)))
+        if self.accel.is_main_process: _log.info(' '.join(map(str, msg)))
 
 # %% ../nbs/11_trainer.ipynb #92b1b283
-def _tracker(name):
-    "Accelerate's name for the tracker, if what it needs is installed"
-    from importlib.util import find_spec
-    if name == 'none': return None
-    for n in (['tensorboard', 'mlflow'] if name == 'all' else [name]):
-        if not find_spec(n): raise ValueError(f"training.tracker: {n} is not installed; pip install 'pdd_nb[{n}]'")
-    return ['tensorboard', 'mlflow'] if name == 'all' else name
-
 @patch
 def load_data(self: Trainer):
     "Encode what is needed once; then text encoder and VAE have no part in the training step"
@@ -246,7 +240,7 @@ def report(self: Trainer, **values):
     self.metrics.append(line)
     if self.accel.is_main_process:
         with open(self.folder/'metrics.jsonl', 'a') as f: f.write(json.dumps(line) + '\n')
-    self.accel.log({k: v for k, v in values.items() if isinstance(v, (int, float))}, step=self.step)
+    if 'stage_end' not in values: self.tracking.log(values, self.step)          # its loss is the best one, which was reported where it was met
 
 @patch
 def read(self: Trainer):
@@ -293,7 +287,8 @@ def samples(self: Trainer):
     "Save the stage's teacher and student, as it is now, from the same noise"
     d = self.folder/'samples'; d.mkdir(exist_ok=True)
     student = self._draw(lambda *a: self.pair(*a)[0], self.coarse)
-    grid_image({f'teacher, {len(self.fine)}': self.drawn, f'student, {len(self.coarse)}': student}).save(d/f'{len(self.coarse)}steps_{self.step:06}.png')
+    grid = grid_image({f'teacher, {len(self.fine)}': self.drawn, f'student, {len(self.coarse)}': student})
+    grid.save(d/f'{len(self.coarse)}steps_{self.step:06}.png'); self.tracking.image('samples', grid, self.step)
 
 # %% ../nbs/11_trainer.ipynb #f1dd6e88
 @patch
@@ -336,7 +331,7 @@ def restore(self: Trainer, name='last'):
 def _same_config(old, cfg, path):
     "A checkpoint may be continued only by the configuration that began it"
     was = config_from(old)
-    free = {'output', 'device', 'threads', 'training.checkpoint_every'}
+    free = {'output', 'device', 'threads', 'training.checkpoint_every', 'training.tracker'}
     for k in all_keys(cfg):
         if k not in free and not k.startswith('evaluation.') and get_key(was, k) != get_key(cfg, k):
             raise ValueError(f'output: {path.parent.parent} holds a run with {k}={get_key(was, k)}, not {get_key(cfg, k)}; choose another output, or start it anew')
@@ -356,9 +351,8 @@ def run(self: Trainer,
     self.load_data()
     if resume and has_state(last): self.restore(); self.say(f'going on from step {self.step}')
     else: self.start_stage()
-    if t.tracker != 'none': self.accel.init_trackers('pdd_nb', {k: v if isinstance(v := get_key(self.cfg, k), (int, float, str, bool)) else str(v) for k in all_keys(self.cfg)})
     self._clock, total = time.perf_counter(), sum(t.steps[min(k, len(t.steps) - 1)] for k in range(len(self.stages)))
-    with tqdm(initial=self.step, total=total, mininterval=.5, disable=self.quiet or not main) as bar:
+    with Tracking(self.folder, self.trackers if main else (), self.cfg, self.step) as self.tracking, tqdm(initial=self.step, total=total, mininterval=.5, disable=self.quiet or not main) as bar:
         while True:
             bar.set_description(f'{len(self.fine)} to {len(self.coarse)} steps')
             while not self.over:
@@ -369,10 +363,11 @@ def run(self: Trainer,
             if self.stage + 1 == len(self.stages): break
             self.stage, best = self.stage + 1, self.best_weights
             self.pair.promote(best); self.start_stage()
-    if main:
-        save_student(self.folder/'student', self.pair, len(self.coarse))
-        self._tick()
-        (self.folder/'summary.json').write_text(json.dumps(dict(steps=self.step, processes=self.accel.num_processes, seconds=round(self.seconds, 1), val_loss=self.best), indent=1))
+        if main:
+            save_student(self.folder/'student', self.pair, len(self.coarse))
+            self._tick()
+            (self.folder/'summary.json').write_text(json.dumps(dict(steps=self.step, processes=self.accel.num_processes, seconds=round(self.seconds, 1), val_loss=self.best), indent=1))
+            self.tracking.files()
     self.accel.wait_for_everyone(); self.accel.end_training()
     return self.folder
 
@@ -398,7 +393,7 @@ def _after(self: Trainer, bar):
 def _open(self: Trainer, resume):
     "Make the run's folder, or say why not"
     try:
-        if not resume and self.accel.is_main_process: [shutil.rmtree(self.folder/d, ignore_errors=True) for d in ('checkpoints', 'student', 'samples', 'plots', 'trajectories')]
+        if not resume and self.accel.is_main_process: [shutil.rmtree(self.folder/d, ignore_errors=True) for d in ('checkpoints', 'student', 'samples', 'plots', 'trajectories', 'logs')]; (self.folder/'tracking.json').unlink(missing_ok=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.accel.is_main_process:
             if not resume or not has_state(self.folder/'checkpoints'/'last'): (self.folder/'metrics.jsonl').write_text('')
