@@ -40,6 +40,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                             'pdd_nb.cli.parser': ('cli.html#parser', 'pdd_nb/cli.py'),
                             'pdd_nb.cli.pdd_ablate': ('cli.html#pdd_ablate', 'pdd_nb/cli.py'),
                             'pdd_nb.cli.pdd_bench': ('cli.html#pdd_bench', 'pdd_nb/cli.py'),
+                            'pdd_nb.cli.pdd_encode': ('cli.html#pdd_encode', 'pdd_nb/cli.py'),
                             'pdd_nb.cli.pdd_evaluate': ('cli.html#pdd_evaluate', 'pdd_nb/cli.py'),
                             'pdd_nb.cli.pdd_info': ('cli.html#pdd_info', 'pdd_nb/cli.py'),
                             'pdd_nb.cli.pdd_predict': ('cli.html#pdd_predict', 'pdd_nb/cli.py'),
