@@ -107,6 +107,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'pdd_nb.dashboard.Panel._repr_mimebundle_': ( 'dashboard.html#panel._repr_mimebundle_',
                                                                                 'pdd_nb/dashboard.py'),
                                   'pdd_nb.dashboard.Panel.png': ('dashboard.html#panel.png', 'pdd_nb/dashboard.py'),
+                                  'pdd_nb.dashboard.Panel.say': ('dashboard.html#panel.say', 'pdd_nb/dashboard.py'),
                                   'pdd_nb.dashboard.Panel.text': ('dashboard.html#panel.text', 'pdd_nb/dashboard.py'),
                                   'pdd_nb.dashboard.TrajectoryExplorer': ('dashboard.html#trajectoryexplorer', 'pdd_nb/dashboard.py'),
                                   'pdd_nb.dashboard.TrajectoryExplorer.__init__': ( 'dashboard.html#trajectoryexplorer.__init__',

@@ -7,7 +7,7 @@ __all__ = ['FIGURES', 'CAPTIONS', 'BackgroundRun', 'finished', 'read_metrics', '
            'Panel', 'plot_lr', 'Dashboard', 'trajectory', 'decode', 'TrajectoryExplorer', 'compare_samplers',
            'compare_runs', 'AblationExplorer', 'App']
 
-# %% ../nbs/22_dashboard.ipynb #b9d9d8db
+# %% ../nbs/22_dashboard.ipynb #699dea7e
 import atexit, html, json, os, re, statistics, time
 from base64 import b64encode
 from datetime import timedelta
@@ -34,7 +34,7 @@ from .timesteps import student_scheduler, two_step_target
 from .tracker import plot_divergence, relative_divergence
 from .trainer import Trainer, as_png, curve, plot_losses
 
-# %% ../nbs/22_dashboard.ipynb #fc07c8ca
+# %% ../nbs/22_dashboard.ipynb #6c002d6e
 class BackgroundRun:
     "Training in a thread of its own, which can be paused, stopped with a checkpoint, and taken up again"
     def __init__(self, cfg: DistillConfig,
@@ -80,7 +80,7 @@ class BackgroundRun:
 
 def finished(folder): "Has a run saved its student, and all that it had to say?"; return (Path(folder)/'student'/'student.json').exists() and (Path(folder)/'summary.json').exists()
 
-# %% ../nbs/22_dashboard.ipynb #593a29cc
+# %% ../nbs/22_dashboard.ipynb #55c92e51
 def read_metrics(folder):
     "The readings of a run, but for a line that is being written"
     path = Path(folder)/'metrics.jsonl'
@@ -106,7 +106,7 @@ def speed(pics): # as `pictures` gives them
     at = [(k, p.stat().st_mtime) for k, p in list(pics.items())[-8:]]
     return statistics.median(v) if (v := [(k - j)/(t - s) for (j, s), (k, t) in zip(at, at[1:]) if t > s]) else None
 
-# %% ../nbs/22_dashboard.ipynb #edf68acc
+# %% ../nbs/22_dashboard.ipynb #d53eb56c
 def progress(folder, metrics):
     "Where a run is: `stage` (from 1) of `stages`, its grids, `step`, the steps `left` at most, steps per second, and the step of the last checkpoint"
     folder, cfg = Path(folder), load_config(Path(folder)/'config.yaml')
@@ -120,8 +120,13 @@ def progress(folder, metrics):
     except FileNotFoundError: saved = None
     return dict(stage=stage, stages=len(ns), steps=ns[stage - 1], step=step, left=left, rate=rate, saved=saved)
 
-# %% ../nbs/22_dashboard.ipynb #c9b561f7
-def _tile(about, **layout): return W.Image(format='png', tooltip=about, layout=W.Layout(**(dict(width='100%', object_fit='contain') | layout)))
+# %% ../nbs/22_dashboard.ipynb #0925be99
+def _tile(**layout):
+    "A place for a picture, which takes no room until there is one"
+    im = W.Image(format='png', layout=W.Layout(**(dict(width='100%', object_fit='contain', display='none') | layout)))
+    im.observe(lambda _: setattr(im.layout, 'display', None), 'value')
+    return im
+
 def _scroll(w): return W.Box([w], layout=W.Layout(overflow='auto', width='100%'))
 def _png(im): im.save(buf := BytesIO(), 'PNG', optimize=True); return buf.getvalue()
 def _one_line(e): return f"{'' if isinstance(e, ValueError) else type(e).__name__ + ': '}{' '.join(str(e).split())}"
@@ -130,10 +135,12 @@ class Panel(W.VBox):
     "Widgets that are also one picture"
     def __init__(self, images, *rows): # the `Image`s that make the picture; the rows of widgets below the note
         self.note, self.images = W.HTML(), images
-        super().__init__([self.note, *rows], layout=W.Layout(width='100%'))
+        super().__init__([self.note, *rows])
+
+    def say(self, note): "Set the note, in HTML"; self.note.value = f'<div style="line-height:1.5">{note}</div>'
 
     @property
-    def text(self): return html.unescape(re.sub('<[^>]+>', '', self.note.value))
+    def text(self): "The note as plain text"; return html.unescape(re.sub('<[^>]+>', '', self.note.value))
 
     def png(self, width=960) -> bytes:
         "Note and pictures, two in a line where they are not wide"
@@ -152,7 +159,7 @@ class Panel(W.VBox):
         still = {'text/plain': self.text, 'image/png': b64encode(self.png()).decode()}
         return still if isinstance(self.comm, DummyComm) else super()._repr_mimebundle_(**kw) | still
 
-# %% ../nbs/22_dashboard.ipynb #2aee01a3
+# %% ../nbs/22_dashboard.ipynb #d64261fe
 def plot_lr(metrics, ax):
     "Learning rate over training"
     ms = [m for m in metrics if 'lr' in m]
@@ -171,7 +178,7 @@ class Dashboard(Panel):
         self.folder, self.every = Path(run.folder if self.run else run), every
         if not self.run and not (self.folder/'config.yaml').exists(): raise ValueError(f'run: no run in {str(self.folder)!r} (no config.yaml); give the folder of a run')
         self.metrics, self.pics, self._seen, self._lock = [], {}, None, Lock()
-        self.figures, self.grid = {k: _tile(CAPTIONS[k]) for k in FIGURES}, _tile('Samples of teacher and student', min_width='640px')
+        self.figures, self.grid = {k: _tile() for k in FIGURES}, _tile(width='auto', min_width='720px')
         self.bar = W.IntProgress(layout=W.Layout(width='99%'))
         self.when = W.SelectionSlider(options=[0], description='samples at', layout=W.Layout(width='99%', display='none'))
         self.when.observe(lambda _: self._show(), 'value')
@@ -194,7 +201,7 @@ class Dashboard(Panel):
             self.refresh(); spent = time.thread_time() - t
     def close(self): "Look no more"; self._closed.set(); super().close()
 
-# %% ../nbs/22_dashboard.ipynb #d0652b08
+# %% ../nbs/22_dashboard.ipynb #20e2b543
 @patch
 def refresh(self: Dashboard):
     "Look at the folder, and draw what has changed"
@@ -203,8 +210,8 @@ def refresh(self: Dashboard):
             files = [self.folder/'metrics.jsonl', self.folder/'config.yaml', self.folder/'summary.json', self.folder/'student'/'student.json', *sorted((self.folder/'samples').glob('*.png'))]
             now = [(s.st_mtime_ns, s.st_size) for f in files if f.exists() for s in [f.stat()]]
             if now != self._seen: self._draw(); self._seen = now
-            self.note.value = self._told(now)
-        except (OSError, ValueError) as e: self.note.value = html.escape(_one_line(e))
+            self.say(self._told(now))
+        except (OSError, ValueError) as e: self.say(html.escape(_one_line(e)))
         if self.run:
             state = self.run.state
             for k, off in dict(start=state in ('starting', 'training', 'stopping', 'finished'), pause=state not in ('starting', 'training'), stop=not self.run.alive or state == 'stopping').items(): self.buttons[k].disabled = off
@@ -243,7 +250,7 @@ def _told(self: Dashboard, now):
         says.append(f'last news {timedelta(seconds=max(0, round(time.time() - max(now)[0]/1e9)))} ago')
     return ' · '.join(says)
 
-# %% ../nbs/22_dashboard.ipynb #200a4476
+# %% ../nbs/22_dashboard.ipynb #8641f276
 @torch.no_grad()
 def trajectory(pipe, prompt, steps, guidance=1., seed=0): # a pipeline with an Euler scheduler
     "The timesteps of a walk from noise to a picture, and the clean latents `(steps,c,h,w)` that each step aims at; the last are the picture's"
@@ -261,7 +268,7 @@ def decode(pipe, x): # latents `(n,c,h,w)`
     x = (x/c.scaling_factor + (getattr(c, 'shift_factor', None) or 0)).to(pipe.device, pipe.dtype)
     return (torch.cat([pipe.vae.decode(v).sample.float().cpu() for v in x.split(1)])/2 + .5).clamp(0, 1)
 
-# %% ../nbs/22_dashboard.ipynb #4fdb41ed
+# %% ../nbs/22_dashboard.ipynb #49f0c49a
 class TrajectoryExplorer(Panel):
     "Teacher and student from the same noise, step by step, and where they part"
     def __init__(self, run, # its folder; the run must be finished
@@ -273,11 +280,11 @@ class TrajectoryExplorer(Panel):
         self.prompt = W.Dropdown(options=prompts_of(Evaluation(16, e.prompts_from, e.seed))[0], description='prompt', **wide)
         self.own = W.Text(placeholder='a red circle above a blue star', description='or your own', continuous_update=False, **wide)
         self.seed = W.IntSlider(0, 0, 99, description='seed', continuous_update=False, **wide)
-        self.steps = W.ToggleButtons(options=sorted({k for k in (*steps, own) if k <= most}), value=own, description='steps', style=dict(description_width='5.5rem', button_width='3rem'))
+        self.steps = W.ToggleButtons(options=sorted({k for k in (*steps, own) if k <= most}), value=own, style=dict(button_width='3rem'))
         for w in (self.prompt, self.own, self.seed, self.steps): w.observe(lambda _: self.draw(), 'value')
-        self.grid, self.plot = _tile('What teacher and student aim at, step by step', width='auto', min_width='640px'), _tile('Distance to the teacher with all its steps', width='36rem', max_width='100%')
+        self.grid, self.plot = _tile(width='auto'), _tile(width='36rem', max_width='100%')
         self.walk = lru_cache(64)(lambda who, *a: trajectory(self.pipes[who], *a))
-        super().__init__([self.grid, self.plot], self.prompt, self.own, self.seed, self.steps, _scroll(self.grid), self.plot)
+        super().__init__([self.grid, self.plot], self.prompt, self.own, self.seed, W.HBox([W.Label('steps', layout=W.Layout(width='5.5rem', justify_content='flex-end')), self.steps]), _scroll(self.grid), self.plot)
 
     @cached_property
     def pipes(self):
@@ -295,12 +302,13 @@ def draw(self: TrajectoryExplorer):
     "Walk, and show what was chosen"
     t, k, prompt = self.cfg.model.teacher, self.steps.value, self.own.value.strip() or self.prompt.value
     most = t.num_inference_steps
-    self.note.value = 'drawing …'
+    self.say('drawing …')
     try: (fine, full), (ts, few), (_, own) = [self.walk(who, prompt, n, w, self.seed.value) for who, n, w in (('teacher', most, t.guidance_scale), ('teacher', k, t.guidance_scale), ('student', k, 1.))]
-    except (OSError, ValueError) as e: self.note.value = html.escape(_one_line(e)); return
+    except (OSError, ValueError) as e: self.say(html.escape(_one_line(e))); return
     full = full[[*(fine - ts[:, None]).abs().argmin(1).tolist(), -1]]                # where the few steps are, and the picture
     rows = {f'teacher, all {most}': full, f'teacher, {k}': few[[*range(k), -1]], f'student, {k}': own[[*range(k), -1]]}
-    self.grid.value = _png(grid_image({name: fit(decode(self.pipes[name[:7]], x), 128) for name, x in rows.items()}, 1))
+    im = grid_image({name: fit(decode(self.pipes[name[:7]], x), 128 if k <= 8 else 64) for name, x in rows.items()}, 1)
+    self.grid.layout.min_width, self.grid.value = f'{min(im.width, 720)}px', _png(im)
     self.far = {name: relative_divergence(x, full).tolist() for name, x in list(rows.items())[1:]}
     def draw(ax):
         for name, v in self.far.items(): ax.plot(v, marker='o', label=name)
@@ -308,9 +316,9 @@ def draw(self: TrajectoryExplorer):
     self.plot.value = curve(draw)
     v = self.far[f'student, {k}']
     at = max(range(k + 1), key=lambda i: v[i] - (v[i - 1] if i else 0))
-    self.note.value = f"<b>{html.escape(prompt)}</b> · student and teacher part most " + (f'at step {at + 1} of {k} (t = {ts[at]:.0f})' if at < k else 'after the last step')
+    self.say(f"<b>{html.escape(prompt)}</b> · student and teacher part most " + (f'at step {at + 1} of {k} (t = {ts[at]:.0f})' if at < k else 'after the last step'))
 
-# %% ../nbs/22_dashboard.ipynb #3a4248f9
+# %% ../nbs/22_dashboard.ipynb #6873b51b
 def compare_samplers(results, metric, names): # what `ablation.ablate` returns; one of its metrics; samplers
     "Rows of a table, a picture, and a remark"
     keep = {'uniform', *names}
@@ -330,7 +338,7 @@ def compare_runs(runs, metric, names): # dict of name -> folder
         ax.set(xlabel='training step', ylabel=metric.replace('_', ' '), yscale='log'); ax.legend(fontsize='small')
     return [['run', 'training steps', f'{metric}, lowest of the last stage'], *rows], curve(draw), ''
 
-_LOOK = '<style>.pdd td,.pdd th{padding:.1rem .7rem .1rem 0;text-align:left;white-space:nowrap}.pdd .wide{overflow-x:auto}</style>'
+_LOOK = '<style>.pdd td,.pdd th{padding:.1rem .7rem .1rem 0;text-align:left;white-space:nowrap;line-height:1.5}</style>'
 
 class AblationExplorer(Panel):
     "Samplers of a matrix, or runs: choose which are compared by what"
@@ -346,19 +354,19 @@ class AblationExplorer(Panel):
             self._compare, self.few = lambda *a: compare_samplers(data, *a), 'choose at least one sampler to compare with uniform'
         self.metric = W.Dropdown(options=sorted(set(keys) - {'alignment'}, key=list(keys).index), description='metric', layout=W.Layout(width='99%', max_width='24rem'), style=dict(description_width='4rem'))
         self.which = {k: W.ToggleButton(True, description=k, layout=W.Layout(width='auto')) for k in names}
-        self.plot, self.table = _tile('Comparison', width='auto', max_width='72rem', min_width='min(100%, 640px)'), W.HTML()
+        self.plot, self.table = _tile(width='auto', max_width='72rem', min_width='0' if isinstance(results, (list, tuple)) else '640px'), W.HTML()
         for w in (self.metric, *self.which.values()): w.observe(lambda _: self.draw(), 'value')
-        super().__init__([self.plot], self.metric, W.Box(list(self.which.values()), layout=W.Layout(flex_flow='row wrap', width='100%')), _scroll(self.plot), self.table)
+        super().__init__([self.plot], self.metric, W.Box(list(self.which.values()), layout=W.Layout(flex_flow='row wrap', width='100%')), _scroll(self.plot), _scroll(self.table))
         self.draw()
 
     def draw(self):
         "Compare what was chosen"
         names = [k for k, w in self.which.items() if w.value]
-        if not names: self.note.value = self.few; return
+        if not names: self.say(self.few); return
         self.rows, self.plot.value, remark = self._compare(self.metric.value, names)
-        self.note.value, self.table.value = f'<b>{self.metric.value}</b>', f'{_LOOK}<div class="pdd">{_table(self.rows)}{remark}</div>'
+        self.say(' · '.join([f'<b>{self.metric.value}</b>', *filter(None, [remark])])); self.table.value = f'{_LOOK}<div class="pdd">{_table(self.rows)}</div>'
 
-# %% ../nbs/22_dashboard.ipynb #01ca6ef6
+# %% ../nbs/22_dashboard.ipynb #72826dfb
 class App(W.VBox):
     "A page on the runs below a folder: training, trajectories, comparisons"
     def __init__(self, root=None): # a run's folder, or one with runs in it; default: the environment's PDD_RUN, or 'runs'
@@ -366,14 +374,14 @@ class App(W.VBox):
         found = lambda name: [p for deep in ('', '*/', '*/*/') for p in sorted(root.glob(deep + name))]
         self.runs = {p.parent.relative_to(root).as_posix() if p.parent != root else root.resolve().name: p.parent for p in found('config.yaml')}
         asked = parse_qs(os.environ.get('QUERY_STRING', '')).get('run', list(self.runs)[:1])
-        self.note, self.run, self.tab = W.HTML(), W.Dropdown(options=list(self.runs), description='run', layout=W.Layout(width='99%', max_width='30rem')), W.Tab(layout=W.Layout(width='100%'))
-        self.makers = {'Training': lambda: Dashboard(self.runs[self.run.value]), 'Trajectory': lambda: TrajectoryExplorer(self.runs[self.run.value]), 'Runs': lambda: AblationExplorer(list(self.runs.values())),
-                       **{f'Matrix {p.parent.name}': lambda p=p: AblationExplorer(p) for p in found('results.json')}}
+        self.note, self.run, self.tab = W.HTML(), W.Dropdown(options=list(self.runs), description='run', layout=W.Layout(width='99%', max_width='30rem')), W.Tab()
+        self.makers = {'Training': lambda: Dashboard(self.runs[self.run.value]), 'Trajectory': lambda: TrajectoryExplorer(self.runs[self.run.value]), 'Comparison': lambda: AblationExplorer(list(self.runs.values())),
+                       **{p.resolve().parent.name: lambda p=p: AblationExplorer(p) for p in found('results.json')}}
         if not self.runs: self.note.value = html.escape(f'run: no run below {str(root)!r}; set PDD_RUN to the folder of a run, or to one with runs in it')
         elif asked[0] in self.runs: self.run.value = asked[0]
         else: self.note.value = html.escape(f"run: expected one of {', '.join(self.runs)}, got {asked[0]!r}")
         self.tab.children, self.tab.titles = [W.VBox() for _ in self.makers], list(self.makers)
-        super().__init__([self.note, *([self.run, self.tab] if self.runs else [])], layout=W.Layout(width='100%'))
+        super().__init__([self.note, *([self.run, self.tab] if self.runs else [])])
         if self.runs: self.tab.selected_index = 0; self.fill(); self.tab.observe(lambda _: self.fill(), 'selected_index'); self.run.observe(lambda _: self.change(), 'value')
 
     def fill(self):
