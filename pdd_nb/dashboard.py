@@ -7,7 +7,7 @@ __all__ = ['FIGURES', 'CAPTIONS', 'BackgroundRun', 'finished', 'read_metrics', '
            'Panel', 'plot_lr', 'Dashboard', 'trajectory', 'decode', 'TrajectoryExplorer', 'compare_samplers',
            'compare_runs', 'AblationExplorer', 'App']
 
-# %% ../nbs/22_dashboard.ipynb #699dea7e
+# %% ../nbs/22_dashboard.ipynb #abd563c6
 import atexit, html, json, os, re, statistics, time
 from base64 import b64encode
 from datetime import timedelta
@@ -34,7 +34,7 @@ from .timesteps import student_scheduler, two_step_target
 from .tracker import plot_divergence, relative_divergence
 from .trainer import Trainer, as_png, curve, plot_losses
 
-# %% ../nbs/22_dashboard.ipynb #6c002d6e
+# %% ../nbs/22_dashboard.ipynb #605ae21b
 class BackgroundRun:
     "Training in a thread of its own, which can be paused, stopped with a checkpoint, and taken up again"
     def __init__(self, cfg: DistillConfig,
@@ -80,7 +80,7 @@ class BackgroundRun:
 
 def finished(folder): "Has a run saved its student, and all that it had to say?"; return (Path(folder)/'student'/'student.json').exists() and (Path(folder)/'summary.json').exists()
 
-# %% ../nbs/22_dashboard.ipynb #55c92e51
+# %% ../nbs/22_dashboard.ipynb #7773d2b7
 def read_metrics(folder):
     "The readings of a run, but for a line that is being written"
     path = Path(folder)/'metrics.jsonl'
@@ -106,7 +106,7 @@ def speed(pics): # as `pictures` gives them
     at = [(k, p.stat().st_mtime) for k, p in list(pics.items())[-8:]]
     return statistics.median(v) if (v := [(k - j)/(t - s) for (j, s), (k, t) in zip(at, at[1:]) if t > s]) else None
 
-# %% ../nbs/22_dashboard.ipynb #d53eb56c
+# %% ../nbs/22_dashboard.ipynb #b42587df
 def progress(folder, metrics):
     "Where a run is: `stage` (from 1) of `stages`, its grids, `step`, the steps `left` at most, steps per second, and the step of the last checkpoint"
     folder, cfg = Path(folder), load_config(Path(folder)/'config.yaml')
@@ -120,7 +120,7 @@ def progress(folder, metrics):
     except FileNotFoundError: saved = None
     return dict(stage=stage, stages=len(ns), steps=ns[stage - 1], step=step, left=left, rate=rate, saved=saved)
 
-# %% ../nbs/22_dashboard.ipynb #0925be99
+# %% ../nbs/22_dashboard.ipynb #2e72be8e
 def _tile(**layout):
     "A place for a picture, which takes no room until there is one"
     im = W.Image(format='png', layout=W.Layout(**(dict(width='100%', object_fit='contain', display='none') | layout)))
@@ -142,7 +142,7 @@ class Panel(W.VBox):
     @property
     def text(self): "The note as plain text"; return html.unescape(re.sub('<[^>]+>', '', self.note.value))
 
-    def png(self, width=960) -> bytes:
+    def png(self, width=880) -> bytes:
         "Note and pictures, two in a line where they are not wide"
         placed, x, y, row = [], 0, 30, 0
         for im in [Image.open(BytesIO(i.value)) for i in self.images if i.value]:
@@ -159,7 +159,7 @@ class Panel(W.VBox):
         still = {'text/plain': self.text, 'image/png': b64encode(self.png()).decode()}
         return still if isinstance(self.comm, DummyComm) else super()._repr_mimebundle_(**kw) | still
 
-# %% ../nbs/22_dashboard.ipynb #d64261fe
+# %% ../nbs/22_dashboard.ipynb #48cf1200
 def plot_lr(metrics, ax):
     "Learning rate over training"
     ms = [m for m in metrics if 'lr' in m]
@@ -201,7 +201,7 @@ class Dashboard(Panel):
             self.refresh(); spent = time.thread_time() - t
     def close(self): "Look no more"; self._closed.set(); super().close()
 
-# %% ../nbs/22_dashboard.ipynb #20e2b543
+# %% ../nbs/22_dashboard.ipynb #e8b21806
 @patch
 def refresh(self: Dashboard):
     "Look at the folder, and draw what has changed"
@@ -250,7 +250,7 @@ def _told(self: Dashboard, now):
         says.append(f'last news {timedelta(seconds=max(0, round(time.time() - max(now)[0]/1e9)))} ago')
     return ' · '.join(says)
 
-# %% ../nbs/22_dashboard.ipynb #8641f276
+# %% ../nbs/22_dashboard.ipynb #eae8dfa2
 @torch.no_grad()
 def trajectory(pipe, prompt, steps, guidance=1., seed=0): # a pipeline with an Euler scheduler
     "The timesteps of a walk from noise to a picture, and the clean latents `(steps,c,h,w)` that each step aims at; the last are the picture's"
@@ -268,7 +268,7 @@ def decode(pipe, x): # latents `(n,c,h,w)`
     x = (x/c.scaling_factor + (getattr(c, 'shift_factor', None) or 0)).to(pipe.device, pipe.dtype)
     return (torch.cat([pipe.vae.decode(v).sample.float().cpu() for v in x.split(1)])/2 + .5).clamp(0, 1)
 
-# %% ../nbs/22_dashboard.ipynb #49f0c49a
+# %% ../nbs/22_dashboard.ipynb #3250b433
 class TrajectoryExplorer(Panel):
     "Teacher and student from the same noise, step by step, and where they part"
     def __init__(self, run, # its folder; the run must be finished
@@ -318,7 +318,7 @@ def draw(self: TrajectoryExplorer):
     at = max(range(k + 1), key=lambda i: v[i] - (v[i - 1] if i else 0))
     self.say(f"<b>{html.escape(prompt)}</b> · student and teacher part most " + (f'at step {at + 1} of {k} (t = {ts[at]:.0f})' if at < k else 'after the last step'))
 
-# %% ../nbs/22_dashboard.ipynb #6873b51b
+# %% ../nbs/22_dashboard.ipynb #0763bec0
 def compare_samplers(results, metric, names): # what `ablation.ablate` returns; one of its metrics; samplers
     "Rows of a table, a picture, and a remark"
     keep = {'uniform', *names}
@@ -366,7 +366,7 @@ class AblationExplorer(Panel):
         self.rows, self.plot.value, remark = self._compare(self.metric.value, names)
         self.say(' · '.join([f'<b>{self.metric.value}</b>', *filter(None, [remark])])); self.table.value = f'{_LOOK}<div class="pdd">{_table(self.rows)}</div>'
 
-# %% ../nbs/22_dashboard.ipynb #72826dfb
+# %% ../nbs/22_dashboard.ipynb #cff1c8d7
 class App(W.VBox):
     "A page on the runs below a folder: training, trajectories, comparisons"
     def __init__(self, root=None): # a run's folder, or one with runs in it; default: the environment's PDD_RUN, or 'runs'

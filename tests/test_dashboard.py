@@ -6,8 +6,8 @@ import pytest
 
 root = Path(__file__).parent.parent
 WAIT = 180_000   # milliseconds; on a machine with nothing else to do, all of this file takes less than one minute
-TINY = ['device=cpu', 'threads=1', 'model.teacher.num_inference_steps=4', 'model.student.num_inference_steps=1', 'model.student.lora_rank=4', 'training.steps=15', 'training.batch_size=4', 'training.validate_every=5',
-        'training.checkpoint_every=100', 'data.train_size=16', 'data.valid_size=4', 'evaluation.prompts=0', 'curriculum.num_regions=2', 'curriculum.update_interval=2']
+TINY = ['device=cpu', 'threads=1', 'model.teacher.num_inference_steps=4', 'model.student.num_inference_steps=1', 'model.student.lora_rank=4', 'training.batch_size=4', 'training.validate_every=4', 'training.checkpoint_every=1000',
+        'data.train_size=16', 'data.valid_size=4', 'evaluation.prompts=0', 'curriculum.num_regions=2', 'curriculum.update_interval=2']
 # what is known: Voila's template asks a server far away for icons; its JupyterLab modules are older than those of the widgets
 KNOWN = re.compile(r'fontawesome|(Uns|No s)atisf(ied|ying) version .* @jupyterlab/', re.S)
 
@@ -45,7 +45,8 @@ def work(_):
     try: time.sleep(600)
     except KeyboardInterrupt: said.value = 'interrupted'
 busy.on_click(work)
-W.VBox([busy, said, Dashboard(BackgroundRun(load_config('default', 'output={d/'runs'/'live'}', *{TINY})), every=.5)])'''
+def dashboard(name, steps): return Dashboard(BackgroundRun(load_config('default', f'output={d/'runs'}/{{name}}', f'training.steps={{steps}}', *{TINY})), every=.5)
+W.VBox([busy, said, dashboard('long', 2000), dashboard('short', 4)])'''
     cell = dict(cell_type='code', id='train', execution_count=None, metadata={}, outputs=[], source=code)
     (d/'train.ipynb').write_text(json.dumps(dict(cells=[cell], metadata=dict(kernelspec=dict(name='python3', display_name='python3', language='python')), nbformat=4, nbformat_minor=5)))
     with socket.socket() as s: s.bind(('127.0.0.1', 0)); port = s.getsockname()[1]
@@ -71,6 +72,7 @@ def page(browser):
     assert not [s for s in said if not KNOWN.search(s)]
 
 def reads(page, text): page.wait_for_function('t => document.body.innerText.includes(t)', arg=text)
+def button(page, name): return page.locator('button:visible', has_text=re.compile(f'^{name}$'))
 def picture(page, k=0):
     "What the k-th visible picture of the page looks like"
     im = page.locator('img.widget-image:visible').nth(k)
@@ -84,45 +86,51 @@ def changes(page, before, k=0):
 def step(page): return int(re.search(r'step (\d+)', page.inner_text('body'))[1])
 
 def test_train_pause_interrupt_stop(page, served):
-    "A run is started, outlives an interrupt of the kernel, is paused, stopped, taken up again, and ends"
+    "A run is started, outlives an interrupt of the kernel, is paused, stopped, and taken up again; another one ends"
     url, runs = served
-    page.goto(f'{url}/train.ipynb'); reads(page, 'not started')
-    press = lambda name: page.get_by_role('button', name=name, exact=True).click()
-    assert page.get_by_role('button', name='pause', exact=True).is_disabled()
-    press('start'); reads(page, '· training ·'); loss = picture(page)
-    press('busy'); reads(page, 'at work')
-    os.kill(int(re.search(r'process (\d+)', page.content())[1]) if 'process' in page.content() else 0, signal.SIGINT)
+    page.goto(f'{url}/train.ipynb'); reads(page, 'long · not started')
+    kernel = int(re.search(r'process (\d+)', page.inner_text('body'))[1])
+    press = lambda name, k=0: button(page, name).nth(k).click()
+    assert button(page, 'pause').first.is_disabled()
+    press('start'); reads(page, 'long · training · stage'); loss = picture(page)
+    press('busy'); reads(page, 'at work'); at = step(page)
+    os.kill(kernel, signal.SIGINT)                                    # what the stop button of a notebook does
     reads(page, 'interrupted')
-    press('pause'); reads(page, '· paused ·'); at = step(page)
-    page.wait_for_timeout(1000); assert step(page) == at < 30
-    press('start'); loss = changes(page, loss)
-    press('stop'); reads(page, '· stopped ·')
-    saved = json.loads((runs/'live/checkpoints/last/state.json').read_text())['step']
+    while step(page) == at: page.wait_for_timeout(200)
+    loss = changes(page, loss)
+    press('pause'); reads(page, 'long · paused'); at = step(page)
+    page.wait_for_timeout(1000); assert step(page) == at
+    press('start'); changes(page, loss)
+    press('stop'); reads(page, 'long · stopped')
+    saved = json.loads((runs/'long/checkpoints/last/state.json').read_text())['step']
     assert at < saved == step(page)
-    press('start'); reads(page, '· finished ·'); reads(page, 'step 30'); changes(page, loss)
+    press('start'); reads(page, 'long · training')
+    while step(page) == saved: page.wait_for_timeout(200)
+    press('stop'); reads(page, 'long · stopped')
+    press('start', 1); reads(page, 'short · finished')
 
 def test_page(page, served):
     "Training with its slider, a run that grows, trajectories with theirs, comparisons"
     url, runs = served
-    assert (runs/'live/student/student.json').exists()                # by the test before
-    (runs/'grow').mkdir(); shutil.copy(runs/'live/config.yaml', runs/'grow')
-    lines = (runs/'live/metrics.jsonl').read_text().splitlines(True); half = len(lines)//2
+    assert (runs/'short/student/student.json').exists()                # by the test before
+    (runs/'grow').mkdir(); shutil.copy(runs/'short/config.yaml', runs/'grow')
+    lines = (runs/'short/metrics.jsonl').read_text().splitlines(True); half = len(lines)//2
     (runs/'grow/metrics.jsonl').write_text(''.join(lines[:half]) + lines[half][:9])
     (runs/'matrix').mkdir(); shutil.copy(root/'nbs/results/mixture.json', runs/'matrix/results.json')
-    page.goto(f'{url}/app.ipynb?run=grow'); reads(page, 'unfinished')
+    page.goto(f'{url}/app.ipynb?run=grow'); reads(page, 'grow · unfinished')
     was = picture(page)
     with open(runs/'grow/metrics.jsonl', 'a') as f: f.write(lines[half][9:] + ''.join(lines[half + 1:]))
     changes(page, was)                                                # nobody asked it to look
-    page.locator('select:visible').first.select_option('live'); reads(page, '· finished ·')
+    page.locator('select:visible').first.select_option('short'); reads(page, 'short · finished')
     was = picture(page, 4); page.locator('.noUi-handle:visible').first.press('ArrowLeft'); changes(page, was, 4)
     tab = lambda name: page.locator('.lm-TabBar-tab', has_text=name).click()
     tab('Trajectory'); reads(page, 'part most'); was = picture(page), picture(page, 1)
     page.locator('.noUi-handle:visible').first.press('ArrowRight'); seed1 = changes(page, was[0]); assert changes(page, was[1], 1)
-    page.get_by_role('button', name='4', exact=True).click(); four = changes(page, seed1)
+    button(page, '4').click(); four = changes(page, seed1)
     page.locator('input[type=text]:visible').last.fill('a red circle above a blue star'); page.keyboard.press('Enter'); reads(page, 'a red circle above a blue star ·'); changes(page, four)
     tab('Comparison'); reads(page, 'lowest of the last stage'); was = picture(page)
     page.locator('select:visible').last.select_option('val_loss'); changes(page, was); reads(page, 'val_loss, lowest of the last stage')
     tab('matrix'); reads(page, 'speed-up, val_divergence'); was = picture(page)
-    page.get_by_role('button', name='loss', exact=True).click(); changes(page, was)
+    button(page, 'loss').click(); changes(page, was)
     page.set_viewport_size(dict(width=400, height=900))
     assert page.evaluate('document.documentElement.scrollWidth') <= 400     # nothing sticks out on a phone
