@@ -283,6 +283,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'pdd_nb.families.Family.sized': ('families.html#family.sized', 'pdd_nb/families.py'),
                                  'pdd_nb.families.Family.start': ('families.html#family.start', 'pdd_nb/families.py'),
                                  'pdd_nb.families.Family.takes_guidance': ('families.html#family.takes_guidance', 'pdd_nb/families.py'),
+                                 'pdd_nb.families.Family.unpack': ('families.html#family.unpack', 'pdd_nb/families.py'),
                                  'pdd_nb.families.Flux': ('families.html#flux', 'pdd_nb/families.py'),
                                  'pdd_nb.families.Flux.channels': ('families.html#flux.channels', 'pdd_nb/families.py'),
                                  'pdd_nb.families.Flux.distilled': ('families.html#flux.distilled', 'pdd_nb/families.py'),

@@ -27,10 +27,11 @@ from . import ablation
 from .config import DistillConfig, Evaluation, check, halvings, load_config
 from .curriculum import plot_weights
 from .evaluation import fit, prompts_of
-from .models import load_pipeline, load_student, student_note
+from .families import family_of
+from .models import few_step_teacher, load_student, student_note
 from .report import PLOTS, _names, _table
 from .sampling import grid_image, initial_noise
-from .timesteps import student_scheduler, two_step_target
+from .timesteps import two_step_target
 from .tracker import plot_divergence, relative_divergence
 from .trainer import Trainer, as_png, curve, plot_losses
 
@@ -252,28 +253,29 @@ def _told(self: Dashboard, now):
 
 # %% ../nbs/22_dashboard.ipynb #eae8dfa2
 @torch.no_grad()
-def trajectory(pipe, prompt, steps, guidance=1., seed=0): # a pipeline with an Euler scheduler
+def trajectory(pipe, prompt, steps, guidance=1., seed=0, resolution=0): # a pipeline with the scheduler of few steps; side of the picture, 0: the model's own
     "The timesteps of a walk from noise to a picture, and the clean latents `(steps,c,h,w)` that each step aims at; the last are the picture's"
-    ts, xs, noise = [], [], initial_noise(pipe, [0], seed).to(pipe.device, pipe.dtype)
-    def keep(_, i, t, tensors): ts.append(float(t)); xs.append(tensors['latents'].float().cpu()); return tensors
-    pipe(prompt, num_inference_steps=steps, guidance_scale=guidance, latents=noise, output_type='latent', callback_on_step_end=keep)
-    s, one = pipe.scheduler.sigmas.cpu().split(1), torch.ones(1)
-    xs = [noise.float().cpu()*float(getattr(pipe.scheduler, 'init_noise_sigma', 1)), *xs]
-    return torch.tensor(ts), torch.cat([two_step_target(x, y, one, a, one, b) for x, y, a, b in zip(xs, xs[1:], s, s[1:])])
+    f = family_of(pipe, resolution=resolution)
+    plain = lambda x: f.unpack(x, *f.shape[1:]).float().cpu()
+    ts, noise = [], f.pack(initial_noise(f.shape, [0], seed).to(pipe.device, pipe.dtype))
+    xs = [plain(noise)*float(getattr(pipe.scheduler, 'init_noise_sigma', 1))]
+    def keep(_, i, t, tensors): ts.append(float(t)); xs.append(plain(tensors['latents'])); return tensors
+    pipe(prompt, num_inference_steps=steps, guidance_scale=guidance, latents=noise, output_type='latent', callback_on_step_end=keep, height=f.resolution, width=f.resolution, **f.call)
+    s = pipe.scheduler.sigmas.cpu().split(1)
+    signal = [1 - v if f.flow else torch.ones(1) for v in s]
+    return torch.tensor(ts), torch.cat([two_step_target(x, y, *here, *there) for x, y, here, there in zip(xs, xs[1:], zip(signal, s), zip(signal[1:], s[1:]))])
 
-@torch.no_grad()
 def decode(pipe, x): # latents `(n,c,h,w)`
     "Their images `(n,3,h,w)` in [0,1], one after the other"
-    c = pipe.vae.config
-    x = (x/c.scaling_factor + (getattr(c, 'shift_factor', None) or 0)).to(pipe.device, pipe.dtype)
-    return (torch.cat([pipe.vae.decode(v).sample.float().cpu() for v in x.split(1)])/2 + .5).clamp(0, 1)
+    f = family_of(pipe)
+    return torch.cat([f.decode(v.to(pipe.device)).cpu() for v in x.split(1)])
 
 # %% ../nbs/22_dashboard.ipynb #3250b433
 class TrajectoryExplorer(Panel):
     "Teacher and student from the same noise, step by step, and where they part"
     def __init__(self, run, # its folder; the run must be finished
                  steps=(1, 2, 4, 8)): # to choose from
-        self.folder = student_note(run)[0]
+        self.folder, self.note_of = student_note(run)
         self.cfg = load_config(self.folder.parent/'config.yaml')
         e, own, most = self.cfg.evaluation, self.cfg.model.student.num_inference_steps, self.cfg.model.teacher.num_inference_steps
         wide = dict(layout=W.Layout(width='99%'), style=dict(description_width='5.5rem'))
@@ -290,8 +292,7 @@ class TrajectoryExplorer(Panel):
     def pipes(self):
         "The two pipelines, opened when they are first needed"
         t, device = self.cfg.model.teacher, 'cuda' if self.cfg.device == 'auto' and torch.cuda.is_available() else 'cpu'
-        teacher = load_pipeline(t.name, device); teacher.scheduler = student_scheduler(teacher.scheduler)
-        return dict(teacher=teacher, student=load_student(self.folder, t.name, device, fuse=True))
+        return dict(teacher=few_step_teacher(t.name, device, self.note_of['resolution']), student=load_student(self.folder, t.name, device, fuse=True))
 
     def _repr_mimebundle_(self, **kw):
         if not self.note.value: self.draw()
@@ -303,7 +304,7 @@ def draw(self: TrajectoryExplorer):
     t, k, prompt = self.cfg.model.teacher, self.steps.value, self.own.value.strip() or self.prompt.value
     most = t.num_inference_steps
     self.say('drawing …')
-    try: (fine, full), (ts, few), (_, own) = [self.walk(who, prompt, n, w, self.seed.value) for who, n, w in (('teacher', most, t.guidance_scale), ('teacher', k, t.guidance_scale), ('student', k, 1.))]
+    try: (fine, full), (ts, few), (_, own) = [self.walk(who, prompt, n, w, self.seed.value, self.note_of['resolution']) for who, n, w in (('teacher', most, t.guidance_scale), ('teacher', k, t.guidance_scale), ('student', k, self.note_of['guidance_scale']))]
     except (OSError, ValueError) as e: self.say(html.escape(_one_line(e))); return
     full = full[[*(fine - ts[:, None]).abs().argmin(1).tolist(), -1]]                # where the few steps are, and the picture
     rows = {f'teacher, all {most}': full, f'teacher, {k}': few[[*range(k), -1]], f'student, {k}': own[[*range(k), -1]]}

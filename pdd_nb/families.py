@@ -139,6 +139,9 @@ def _added(self: Family, cond): return None
 def pack(self: Family, x): "Latents `(b,c,h,w)` as the pipeline's `latents` argument wants them"; return x
 
 @patch
+def unpack(self: Family, x, h, w): "The reverse of `pack`"; return x
+
+@patch
 def release(self: Family):
     "Text encoders leave the GPU: whatever is to be encoded has been"
     for k, m in self.pipe.components.items():

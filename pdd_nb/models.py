@@ -151,9 +151,9 @@ def _check_reload(folder, pair, note):
     dt = f.net.dtype if pair.rank else torch.float32                # a whole student is trained and saved in float
     with quiet_loading(): other = family_of(load_student(folder, f.name, f.device, dt), f.name, f.resolution)
     cond, noise = other.encode(['a test', 'another']), torch.randn(2, *f.shape, generator=torch.Generator().manual_seed(0)).to(f.device, dt)
-    theirs = other.pipe(**other.inputs(cond), num_inference_steps=n, guidance_scale=note['guidance_scale'], latents=other.pack(noise), output_type='latent').images
-    net = pair.net if pair.rank else pair.copy                     # not by `forward`, which accelerate may have wrapped
-    ours = f.pack(walk(f, lambda x, t, c: f.predict(net, x.to(dt), t, c, pair.scales(len(x))), f.grid(n).to(f.device), noise, cond))
+    live = type(other.pipe)(**{**other.pipe.components, f.part: pair.net if pair.rank else pair.copy}, **f.unsafe)
+    live.set_progress_bar_config(disable=True)
+    theirs, ours = [p(**other.inputs(cond), num_inference_steps=n, guidance_scale=note['guidance_scale'], latents=other.pack(noise), output_type='latent').images for p in (other.pipe, live)]
     tol = 1e-3 if dt == torch.float32 else .1                      # in half precision the adapters themselves are rounded
     if (e := (ours - theirs).abs().max()) > tol*ours.abs().max(): raise RuntimeError(f'{folder}: the student reloaded by diffusers draws something else (by {e:.2g}); nothing was saved')
 
