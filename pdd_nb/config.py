@@ -89,6 +89,8 @@ class Training:
     clip: float = 1.0               # norm of the gradient
     ema: float = 0.98               # decay of the averaged weights, which are the student
     precision: str = 'no'           # 'no', 'fp16' or 'bf16'
+    optimizer: str = 'adamw'        # or 'adamw8bit': its moments in 8 bits, by bitsandbytes
+    gradient_checkpointing: bool = False # compute activations anew in the backward pass: far less memory, about a third more time
     validate_every: int = 100       # training steps
     patience: int = 5               # validations without improvement that end a stage; 0: never
     checkpoint_every: int = 100     # training steps
@@ -169,7 +171,7 @@ _RULES = {'model.teacher.resolution': (lambda v: v >= 0 and v % 8 == 0, '0 or a 
     'data.source': (bool, 'a source'), 'data.crop': _one_of('center', 'random'), 'data.min_side': _positive, 'data.max_bad': _share, 'data.train_size': _positive, 'data.valid_size': _positive, 'training.batch_size': _positive, 'training.accumulation': _positive, 'training.lr': _positive,
     'training.steps': (lambda v: v and all(isinstance(n, int) and n > 0 for n in v), 'whole numbers more than 0'),
     'training.lr_warmup': _natural, 'training.lr_floor': _share, 'training.weight_decay': _natural, 'training.clip': _positive,
-    'training.ema': (lambda v: 0 <= v < 1, '0 to less than 1'), 'training.precision': _one_of('no', 'fp16', 'bf16'), 'training.validate_every': _positive,
+    'training.ema': (lambda v: 0 <= v < 1, '0 to less than 1'), 'training.precision': _one_of('no', 'fp16', 'bf16'), 'training.optimizer': _one_of('adamw', 'adamw8bit'), 'training.validate_every': _positive,
     'training.patience': _natural, 'training.checkpoint_every': _positive, 'training.tracker': _one_of('none', 'tensorboard', 'mlflow', 'wandb', 'all'),
     'device': _one_of('auto', 'cpu'), 'evaluation.prompts': _natural, 'evaluation.reference': (lambda v: v >= 2, 'at least 2'), 'evaluation.replicates': (lambda v: v >= 2, 'at least 2'),
     'evaluation.kept': _positive, 'evaluation.batch_size': _positive, 'evaluation.seed': _natural, 'threads': _natural, 'seed': _natural}

@@ -76,7 +76,9 @@ def load_state(path, device='cpu'): # `(meta, groups)` as they were given to `sa
 # %% ../nbs/01_state.ipynb #299dea82
 def optimizer_tensors(opt):
     "The state of an optimiser as a flat dict of tensors"
-    return {f'{i}.{k}': v for i, s in opt.state_dict()['state'].items() for k, v in s.items() if torch.is_tensor(v)}
+    ps = [p for g in opt.param_groups for p in g['params']]
+    own = lambda k, v: v.clone() if k.startswith('qmap') else torch.as_tensor(v)    # bitsandbytes: weights share their maps of 8-bit codes, and count steps in a plain number
+    return {f'{i}.{k}': own(k, v) for i, p in enumerate(ps) for k, v in opt.state.get(p, {}).items()}
 
 def load_optimizer(opt, tensors):
     "Put back what `optimizer_tensors` took out"
@@ -84,7 +86,7 @@ def load_optimizer(opt, tensors):
     sd['state'] = {}
     for name, v in tensors.items():
         i, k = name.split('.', 1)
-        sd['state'].setdefault(int(i), {})[k] = v
+        sd['state'].setdefault(int(i), {})[k] = v.item() if v.dtype == torch.int64 else v
     opt.load_state_dict(sd)
 
 # %% ../nbs/01_state.ipynb #170cd1ac
