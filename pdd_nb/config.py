@@ -67,6 +67,13 @@ class Curriculum:
 @dataclass(slots=True)
 class Data:
     "What the student sees"
+    source: str = 'scenes'          # or a folder, hf:NAME[:split] (Hugging Face datasets), .tar shards (WebDataset), a .txt file: prompts only
+    image_column: str = ''          # of a table or a shard; empty: found
+    caption_column: str = ''        # likewise
+    crop: str = 'center'            # or 'random': what is kept of a picture that is not square
+    min_side: int = 32              # pixels; smaller pictures are bad items
+    max_bad: float = 0.1            # share of bad items above which encoding stops
+    encoded: str = ''               # folder of the encoded data, shared by runs; empty: `encoded` in the run's folder
     train_size: int = 8192          # scenes, encoded once
     valid_size: int = 64            # scenes with meanings that are held out
 
@@ -159,7 +166,7 @@ _RULES = {'model.teacher.resolution': (lambda v: v >= 0 and v % 8 == 0, '0 or a 
     'curriculum.num_regions': (lambda v: v >= 1, 'at least 1'), 'curriculum.regions_by': _one_of('timestep', 'log_snr'), 'curriculum.update_interval': _positive,
     'curriculum.warmup': _natural, 'curriculum.min_weight': _share, 'curriculum.temperature': _positive, 'curriculum.max_ratio': (lambda v: v >= 1, 'at least 1'),
     'curriculum.signal': _one_of('divergence', 'progress', 'both', 'loss', 'noise'), 'curriculum.mode': _one_of('curriculum', 'unbiased', 'importance'), 'curriculum.decay': (lambda v: 0 <= v < 1, '0 to less than 1'),
-    'data.train_size': _positive, 'data.valid_size': _positive, 'training.batch_size': _positive, 'training.accumulation': _positive, 'training.lr': _positive,
+    'data.source': (bool, 'a source'), 'data.crop': _one_of('center', 'random'), 'data.min_side': _positive, 'data.max_bad': _share, 'data.train_size': _positive, 'data.valid_size': _positive, 'training.batch_size': _positive, 'training.accumulation': _positive, 'training.lr': _positive,
     'training.steps': (lambda v: v and all(isinstance(n, int) and n > 0 for n in v), 'whole numbers more than 0'),
     'training.lr_warmup': _natural, 'training.lr_floor': _share, 'training.weight_decay': _natural, 'training.clip': _positive,
     'training.ema': (lambda v: 0 <= v < 1, '0 to less than 1'), 'training.precision': _one_of('no', 'fp16', 'bf16'), 'training.validate_every': _positive,
@@ -193,6 +200,7 @@ def check(c: DistillConfig):
         if not ok(v := get_key(c, key)): raise ValueError(f'{key}: expected {want}, got {v!r}')
     t = c.model.teacher.num_inference_steps
     halvings(t, c.model.student.num_inference_steps)
+    if c.data.source.endswith('.txt') and c.model.teacher.guidance_max: raise ValueError('model.teacher.guidance_max: expected 0 with a source of prompts only (stored trajectories have one guidance scale), got ' + str(c.model.teacher.guidance_max))
     if 0 < c.model.teacher.guidance_max <= c.model.teacher.guidance_scale: raise ValueError(f'model.teacher.guidance_max: expected 0, or more than guidance_scale {c.model.teacher.guidance_scale}, got {c.model.teacher.guidance_max}')
     if c.curriculum.num_regions > t//2: raise ValueError(f'curriculum.num_regions: expected 1 to {t//2} (the steps of the first student), got {c.curriculum.num_regions}')
     if c.data.valid_size < t//2: raise ValueError(f'data.valid_size: expected at least {t//2} (each step of the first student is validated), got {c.data.valid_size}')

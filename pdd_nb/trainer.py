@@ -6,7 +6,7 @@
 __all__ = ['encode_scenes', 'batch_indices', 'two_teacher_steps', 'Trainer', 'distill']
 
 # %% ../nbs/11_trainer.ipynb #363ec74e
-import json, logging, math, shutil, time
+import hashlib, json, logging, math, shutil, time
 from contextlib import nullcontext
 from dataclasses import asdict
 from functools import lru_cache
@@ -22,9 +22,11 @@ from tqdm.auto import tqdm
 
 from .config import DistillConfig, all_keys, check, config_from, get_key, save_config
 from .curriculum import AdaptiveCurriculumScheduler, plot_weights
+from .data import Prompts, open_source
+from .encoded import Held, encode_data, store_trajectories
 from .losses import ProgressiveDistillationLoss
 from .families import family_of, load_pipeline
-from .models import Pair, rows, save_student, walk
+from .models import Pair, rows, save_student, states, walk
 from .sampling import fit, grid_image, initial_noise
 from .scenes import captions, draw_scenes, sample_scenes
 from .state import cosine_lr, has_state, keyed, load_optimizer, load_state, optimizer_tensors, save_state
@@ -110,11 +112,39 @@ class Trainer:
 @patch
 def load_data(self: Trainer):
     "Encode what is needed once; then text encoder and VAE have no part in the training step"
-    cfg, bar = self.cfg, 'encoding scenes' if not self.quiet and self.accel.is_main_process else ''
-    self.z, self.cond, _ = encode_scenes(self.family, cfg.data.train_size, cfg.seed + 1, progress=bar)
-    self.vz, self.vcond, self.vtext = encode_scenes(self.family, cfg.data.valid_size, 0, 'valid')
-    self.null = self.family.null(cfg.model.teacher.negative_prompt)
-    self.family.release()
+    cfg, f, main = self.cfg, self.family, self.accel.is_main_process and not self.quiet
+    d, self.prompts = cfg.data, None
+    self.null = f.null(cfg.model.teacher.negative_prompt)
+    if d.source == 'scenes' and not d.encoded:
+        z, cond, _ = encode_scenes(f, d.train_size, cfg.seed + 1, progress='encoding scenes' if main else '')
+        self.n, self.latents = len(z), lambda k: (z[k], rows(cond, k))
+        self.vz, self.vcond, _ = encode_scenes(f, d.valid_size, 0, 'valid')
+    elif isinstance(src := open_source(d, cfg.seed + 1, f.resolution), Prompts):
+        self.n, held = d.train_size, _held_out(len(src), min(d.valid_size, len(src)//10 or 1))
+        self.prompts = dict(train=src.texts[:-held], valid=src.texts[-held:])
+        c = f.encode((self.prompts['valid']*d.valid_size)[:d.valid_size])
+        self.vz, self.vcond = torch.zeros(d.valid_size, *f.shape, device=self.dev), {k: v.to(self.dev) for k, v in c.items()}
+    else:
+        data = Held(encode_data(cfg, f, not main), self.dev, f.sized)
+        self.n, self.latents = len(data) - _held_out(len(data), d.valid_size), data.latents                # the last ones are for validation
+        self.vz, self.vcond = data.latents(torch.arange(self.n, len(data), device=self.dev))
+    if not self.prompts: f.release()
+
+def _held_out(n, valid):
+    if n <= valid: raise ValueError(f'data.valid_size: expected less than the {n} items of the source, got {valid}')
+    return valid
+
+@patch
+def _trajectories(self: Trainer, split, n):
+    "Walks of the stage's teacher, stored once"
+    said = hashlib.sha256(b''.join(p.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() for p in self.pair.weights().values())).hexdigest()[:16] if self.stage else ''
+    def go(noise, cond):
+        w = self.pair.scales(len(noise))
+        with self.accel.autocast(): return states(self.family, lambda x, t, c: self.pair.teacher(x, t, c, self.null, w)[0], self.fine, noise, cond)
+    t = self.cfg.model.teacher
+    kept = store_trajectories(go, self.family, self.prompts[split], self.family.shape, len(self.fine), self.folder/'trajectories'/f'{len(self.fine)}-{split}', n, self.cfg.seed + (split == 'valid'),
+                              torch.float32, quiet=self.quiet, guidance=[t.guidance_scale, t.guidance_rescale, t.negative_prompt], student=said)
+    return Held(kept, self.dev)
 
 @patch
 def start_stage(self: Trainer):
@@ -128,18 +158,28 @@ def start_stage(self: Trainer):
     self.ema = EMAModel(ps, decay=t.ema, foreach=True)
     self.began, self.best, self.best_weights, self.bad = self.step, math.inf, None, 0
     self._sums = torch.zeros(4, device=self.dev)
+    if self.prompts: self.stored, held = self._trajectories('train', self.n), self._trajectories('valid', len(self.vz))
     n, b = len(self.vz), t.batch_size
     i = torch.arange(n, device=self.dev) % len(coarse)
     noise = torch.randn(self.vz.shape, generator=keyed(self.cfg.seed, 'valid', device=self.dev), device=self.dev)
     w = self.pair.scales(n, keyed(self.cfg.seed, 'valid guidance', device=self.dev))
     mine = [slice(k, k + b) for k in range(0, n, b)][self.accel.process_index::self.accel.num_processes]
-    self.valid = [(*self._targets(self.vz[k], c := rows(self.vcond, k), i[k], noise[k], w[k])[:2], c, i[k], w[k]) for k in mine]
+    def point(k):
+        if self.prompts: return self._between(*held.states(torch.arange(n, device=self.dev)[k], i[k]), i[k])
+        return *self._targets(self.vz[k], c := rows(self.vcond, k), i[k], noise[k], w[k])[:2], c
+    self.valid = [(*point(k), i[k], w[k]) for k in mine]
     self.drawn = self.draw_teacher() if self.accel.is_main_process else None
 
 @patch
 def _targets(self: Trainer, z, cond, i, noise, w, blocks=()):
     with self.accel.autocast():
         return two_teacher_steps(lambda x, t, bl: self.pair.teacher(x, t, cond, self.null, w, bl), z, noise, i, self.fine, self.kind, blocks)
+
+@patch
+def _between(self: Trainer, xt, xs, cond, i):
+    "Where the student stands, the clean image that takes it in one step to the teacher's state two steps on, and conditions"
+    p = [(self.fine.alpha[2*i + k], self.fine.sigma[2*i + k]) for k in (0, 2)]
+    return xt, two_step_target(xt, xs, *p[0], *p[1]), cond
 
 @patch
 def _student(self: Trainer, xt, cond, i, w, blocks=()):
@@ -155,19 +195,21 @@ def train_step(self: Trainer):
     t, acc, seed = self.cfg.training, self.accel, self.cfg.seed
     world, rank = acc.num_processes, acc.process_index
     parts = t.accumulation*world
-    idx = batch_indices(seed, self.step, t.batch_size*parts, len(self.z))
+    idx = batch_indices(seed, self.step, t.batch_size*parts, self.n)
     i_all, w_all = self.curriculum.sample(t.batch_size*parts, keyed(seed, 'steps', self.step, device=self.dev))
     scales = self.pair.scales(len(idx), keyed(seed, 'guidance', self.step, device=self.dev))
     lr = cosine_lr(self.step - self.began, self.stage_steps, t.lr, t.lr_warmup, t.lr_floor)
     for g in self.opt.param_groups: g['lr'] = lr
-    noise = torch.randn((len(idx), *self.z.shape[1:]), generator=keyed(seed, 'noise', self.step, device=self.dev), device=self.dev)
+    blocks = () if self.prompts else self.blocks                   # stored states have no activations of the teacher
+    noise = torch.randn((len(idx), *self.vz.shape[1:]), generator=keyed(seed, 'noise', self.step, device=self.dev), device=self.dev)
     for m in range(t.accumulation):
         mine = slice(m*world + rank, None, parts)                  # every parts-th draw: each share is stratified too
         k, i, w = idx[mine].to(self.dev), i_all[mine], w_all[mine]
-        cond, scale = rows(self.cond, k), scales[mine]
-        xt, target, tfeats = self._targets(self.z[k], cond, i, noise[mine], scale, self.blocks)
+        scale, tfeats = scales[mine], []
+        if self.prompts: xt, target, cond = self._between(*self.stored.states(k, i), i)
+        else: z, cond = self.latents(k); xt, target, tfeats = self._targets(z, cond, i, noise[mine], scale, blocks)
         with acc.no_sync(self.model) if m + 1 < t.accumulation else nullcontext():
-            x, a, s, feats = self._student(xt, cond, i, scale, self.blocks)
+            x, a, s, feats = self._student(xt, cond, i, scale, blocks)
             r = self.loss(x, target, a, s, feats, tfeats, self.progress)
             acc.backward((w*r['loss']).mean()/t.accumulation)
         self.tracker.update(self.regions[i], relative_divergence(x, target), r['loss'])
@@ -351,7 +393,7 @@ def _after(self: Trainer, bar):
 def _open(self: Trainer, resume):
     "Make the run's folder, or say why not"
     try:
-        if not resume and self.accel.is_main_process: [shutil.rmtree(self.folder/d, ignore_errors=True) for d in ('checkpoints', 'student', 'samples', 'plots', 'logs')]; (self.folder/'tracking.json').unlink(missing_ok=True)
+        if not resume and self.accel.is_main_process: [shutil.rmtree(self.folder/d, ignore_errors=True) for d in ('checkpoints', 'student', 'samples', 'plots', 'trajectories', 'logs')]; (self.folder/'tracking.json').unlink(missing_ok=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.accel.is_main_process:
             if not resume or not has_state(self.folder/'checkpoints'/'last'): (self.folder/'metrics.jsonl').write_text('')
