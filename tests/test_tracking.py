@@ -34,6 +34,7 @@ def tracked(server, tmp_path_factory):
     args = [f'output={d}', *TINY, 'training.batch_size=4', 'training.checkpoint_every=3', 'evaluation.prompts=4', 'evaluation.reference=16', 'evaluation.replicates=4']
     script = d.with_name('cut.py')
     script.write_text(f'from pdd_nb.config import load_config\nfrom pdd_nb.trainer import Trainer\nt = Trainer(load_config("default", "training.tracker=all", *{args}), quiet=True)\nt.run(stop_at=5)')
+    import mlflow, pdd_nb.sampling                                      # while the server starts
     wait_for(url, log)
     r = subprocess.run([sys.executable, script], capture_output=True, text=True, env=env); assert r.returncode == 0, (r.stdout + r.stderr)[-3000:]
     first = json.loads((d/'tracking.json').read_text())
