@@ -49,6 +49,7 @@ def pdd_train(*overrides: str, # settings as key=value, such as training.lr=1e-4
               output: str = None, # folder of the run, instead of the configuration's
               tracker: Annotated[str, dict(choices=['none', 'tensorboard', 'mlflow', 'wandb', 'all'])] = None, # where to follow the run, instead of the configuration's
               restart: bool = False, # begin anew where a run already is, instead of going on with it
+              dry_run: bool = False, # load nothing: print stages, network calls and memory, computed from shapes
               quiet: bool = False # no progress
              ) -> Found:
     "Distil a teacher into a few-step student, evaluate it, and draw both. Example: pdd-train --config default training.steps=50 --output runs/short"
@@ -56,6 +57,9 @@ def pdd_train(*overrides: str, # settings as key=value, such as training.lr=1e-4
     cfg = load_config(config, *overrides, *([f'training.tracker={tracker}'] if tracker else []))
     if output: cfg.output = output
     _libraries()
+    if dry_run:
+        from pdd_nb.plan import plan, plan_text
+        return Found(plan_text(p := plan(cfg)), {k: v for k, v in p.items() if k != 'config'})
     from pdd_nb.trainer import distill
     run = distill(cfg, not restart, quiet)
     if int(os.environ.get('RANK', 0)): return                           # one process evaluates
@@ -64,7 +68,6 @@ def pdd_train(*overrides: str, # settings as key=value, such as training.lr=1e-4
     from pdd_nb.evaluation import evaluate_run, table
     from pdd_nb.report import report
     from pdd_nb.tracking import track_evaluation
-    _log.info('evaluating')
     res = evaluate_run(run, cfg, progress=not quiet)
     _log.info('writing the report')
     page = report([run])
@@ -168,12 +171,18 @@ def pdd_ablate(*overrides: str, # settings as key=value, for a configuration
 def pdd_bench(*overrides: str, # settings as key=value
               config: str = 'default', # the configuration whose training step is timed
               rounds: int = 20, # steps timed
+              random_weights: bool = False, # of the teacher: memory and speed of a recipe whose weights are not at hand
+              peak_tflops: float = None, # with random weights: what the card's data sheet promises, to tell the share of it
               quiet: bool = False # no progress
              ) -> Found:
     "Time a training step against the bare model calls that it needs. Example: pdd-bench training.batch_size=16"
     from pdd_nb.config import load_config
     cfg = load_config(config, 'data.train_size=512', *overrides)
     _libraries()
+    if random_weights:
+        from pdd_nb.plan import size, throughput
+        v = throughput(cfg, rounds, peak_tflops)
+        return Found(f"{v['device']}: {v['samples_per_second']:.3g} samples/s, {v['tflops']:.3g} Tflop/s" + (f", {100*v['share']:.1f} % of the peak" if v['share'] else '') + f"; memory {size(v['computed'])} computed" + (f", {size(v['measured'])} measured" if v['measured'] else ''), v)
     from pdd_nb.bench import step_overhead
     res = step_overhead(cfg, rounds, quiet)
     return Found('\n'.join(f"{k}: {1e3*v['step']:.0f} ms a step, {1e3*v['bare']:.0f} ms the bare calls, ratio {v['ratio']:.3f}; the curriculum's share {100*v['curriculum']:.2f} %" for k, v in res.items()), res)
