@@ -7,7 +7,7 @@ __all__ = ['FIGURES', 'CAPTIONS', 'BackgroundRun', 'finished', 'read_metrics', '
            'Panel', 'plot_lr', 'Dashboard', 'trajectory', 'decode', 'TrajectoryExplorer', 'compare_samplers',
            'compare_runs', 'AblationExplorer', 'App']
 
-# %% ../nbs/22_dashboard.ipynb #abd563c6
+# %% ../nbs/22_dashboard.ipynb #8319fb5c
 import atexit, html, json, os, re, statistics, time
 from base64 import b64encode
 from datetime import timedelta
@@ -35,7 +35,7 @@ from .timesteps import two_step_target
 from .tracker import plot_divergence, relative_divergence
 from .trainer import Trainer, as_png, curve, plot_losses
 
-# %% ../nbs/22_dashboard.ipynb #605ae21b
+# %% ../nbs/22_dashboard.ipynb #aceb5693
 class BackgroundRun:
     "Training in a thread of its own, which can be paused, stopped with a checkpoint, and taken up again"
     def __init__(self, cfg: DistillConfig,
@@ -81,7 +81,7 @@ class BackgroundRun:
 
 def finished(folder): "Has a run saved its student, and all that it had to say?"; return (Path(folder)/'student'/'student.json').exists() and (Path(folder)/'summary.json').exists()
 
-# %% ../nbs/22_dashboard.ipynb #7773d2b7
+# %% ../nbs/22_dashboard.ipynb #fb4589a2
 def read_metrics(folder):
     "The readings of a run, but for a line that is being written"
     path = Path(folder)/'metrics.jsonl'
@@ -107,7 +107,7 @@ def speed(pics): # as `pictures` gives them
     at = [(k, p.stat().st_mtime) for k, p in list(pics.items())[-8:]]
     return statistics.median(v) if (v := [(k - j)/(t - s) for (j, s), (k, t) in zip(at, at[1:]) if t > s]) else None
 
-# %% ../nbs/22_dashboard.ipynb #b42587df
+# %% ../nbs/22_dashboard.ipynb #f9beeb2f
 def progress(folder, metrics):
     "Where a run is: `stage` (from 1) of `stages`, its grids, `step`, the steps `left` at most, steps per second, and the step of the last checkpoint"
     folder, cfg = Path(folder), load_config(Path(folder)/'config.yaml')
@@ -121,7 +121,7 @@ def progress(folder, metrics):
     except FileNotFoundError: saved = None
     return dict(stage=stage, stages=len(ns), steps=ns[stage - 1], step=step, left=left, rate=rate, saved=saved)
 
-# %% ../nbs/22_dashboard.ipynb #2e72be8e
+# %% ../nbs/22_dashboard.ipynb #0015a6e3
 def _tile(**layout):
     "A place for a picture, which takes no room until there is one"
     im = W.Image(format='png', layout=W.Layout(**(dict(width='100%', object_fit='contain', display='none') | layout)))
@@ -160,7 +160,7 @@ class Panel(W.VBox):
         still = {'text/plain': self.text, 'image/png': b64encode(self.png()).decode()}
         return still if isinstance(self.comm, DummyComm) else super()._repr_mimebundle_(**kw) | still
 
-# %% ../nbs/22_dashboard.ipynb #48cf1200
+# %% ../nbs/22_dashboard.ipynb #d853a2ad
 def plot_lr(metrics, ax):
     "Learning rate over training"
     ms = [m for m in metrics if 'lr' in m]
@@ -179,7 +179,7 @@ class Dashboard(Panel):
         self.folder, self.every = Path(run.folder if self.run else run), every
         if not self.run and not (self.folder/'config.yaml').exists(): raise ValueError(f'run: no run in {str(self.folder)!r} (no config.yaml); give the folder of a run')
         self.metrics, self.pics, self._seen, self._lock = [], {}, None, Lock()
-        self.figures, self.grid = {k: _tile() for k in FIGURES}, _tile(width='auto', min_width='720px')
+        self.figures, self.grid = {k: _tile() for k in FIGURES}, _tile(width='auto', min_width='560px')
         self.bar = W.IntProgress(layout=W.Layout(width='99%'))
         self.when = W.SelectionSlider(options=[0], description='samples at', layout=W.Layout(width='99%', display='none'))
         self.when.observe(lambda _: self._show(), 'value')
@@ -202,7 +202,7 @@ class Dashboard(Panel):
             self.refresh(); spent = time.thread_time() - t
     def close(self): "Look no more"; self._closed.set(); super().close()
 
-# %% ../nbs/22_dashboard.ipynb #e8b21806
+# %% ../nbs/22_dashboard.ipynb #8d8fe585
 @patch
 def refresh(self: Dashboard):
     "Look at the folder, and draw what has changed"
@@ -251,7 +251,7 @@ def _told(self: Dashboard, now):
         says.append(f'last news {timedelta(seconds=max(0, round(time.time() - max(now)[0]/1e9)))} ago')
     return ' · '.join(says)
 
-# %% ../nbs/22_dashboard.ipynb #eae8dfa2
+# %% ../nbs/22_dashboard.ipynb #374ef6f1
 @torch.no_grad()
 def trajectory(pipe, prompt, steps, guidance=1., seed=0, resolution=0): # a pipeline with the scheduler of few steps; side of the picture, 0: the model's own
     "The timesteps of a walk from noise to a picture, and the clean latents `(steps,c,h,w)` that each step aims at; the last are the picture's"
@@ -270,7 +270,7 @@ def decode(pipe, x): # latents `(n,c,h,w)`
     f = family_of(pipe)
     return torch.cat([f.decode(v.to(pipe.device)).cpu() for v in x.split(1)])
 
-# %% ../nbs/22_dashboard.ipynb #3250b433
+# %% ../nbs/22_dashboard.ipynb #e7d2b342
 class TrajectoryExplorer(Panel):
     "Teacher and student from the same noise, step by step, and where they part"
     def __init__(self, run, # its folder; the run must be finished
@@ -309,7 +309,7 @@ def draw(self: TrajectoryExplorer):
     full = full[[*(fine - ts[:, None]).abs().argmin(1).tolist(), -1]]                # where the few steps are, and the picture
     rows = {f'teacher, all {most}': full, f'teacher, {k}': few[[*range(k), -1]], f'student, {k}': own[[*range(k), -1]]}
     im = grid_image({name: fit(decode(self.pipes[name[:7]], x), 128 if k <= 8 else 64) for name, x in rows.items()}, 1)
-    self.grid.layout.min_width, self.grid.value = f'{min(im.width, 720)}px', _png(im)
+    self.grid.layout.min_width, self.grid.value = f'{min(im.width, 560)}px', _png(im)
     self.far = {name: relative_divergence(x, full).tolist() for name, x in list(rows.items())[1:]}
     def draw(ax):
         for name, v in self.far.items(): ax.plot(v, marker='o', label=name)
@@ -319,7 +319,7 @@ def draw(self: TrajectoryExplorer):
     at = max(range(k + 1), key=lambda i: v[i] - (v[i - 1] if i else 0))
     self.say(f"<b>{html.escape(prompt)}</b> · student and teacher part most " + (f'at step {at + 1} of {k} (t = {ts[at]:.0f})' if at < k else 'after the last step'))
 
-# %% ../nbs/22_dashboard.ipynb #0763bec0
+# %% ../nbs/22_dashboard.ipynb #90a2cdeb
 def compare_samplers(results, metric, names): # what `ablation.ablate` returns; one of its metrics; samplers
     "Rows of a table, a picture, and a remark"
     keep = {'uniform', *names}
@@ -367,7 +367,7 @@ class AblationExplorer(Panel):
         self.rows, self.plot.value, remark = self._compare(self.metric.value, names)
         self.say(' · '.join([f'<b>{self.metric.value}</b>', *filter(None, [remark])])); self.table.value = f'{_LOOK}<div class="pdd">{_table(self.rows)}</div>'
 
-# %% ../nbs/22_dashboard.ipynb #cff1c8d7
+# %% ../nbs/22_dashboard.ipynb #8d606238
 class App(W.VBox):
     "A page on the runs below a folder: training, trajectories, comparisons"
     def __init__(self, root=None): # a run's folder, or one with runs in it; default: the environment's PDD_RUN, or 'runs'
