@@ -64,7 +64,6 @@ def pdd_train(*overrides: str, # settings as key=value, such as training.lr=1e-4
     from pdd_nb.evaluation import evaluate_run, table
     from pdd_nb.report import report
     from pdd_nb.tracking import track_evaluation
-    _log.info('evaluating')
     res = evaluate_run(run, cfg, progress=not quiet)
     _log.info('writing the report')
     page = report([run])
