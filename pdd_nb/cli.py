@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Required', 'COMMANDS', 'STATUS', 'command', 'Found', 'pdd_train', 'pdd_evaluate', 'pdd_encode', 'pdd_report',
-           'pdd_predict', 'pdd_ablate', 'pdd_bench', 'pdd_info', 'fail', 'parser', 'parse', 'main', 'complete_setting',
-           'complete_config']
+           'pdd_predict', 'pdd_export', 'pdd_ablate', 'pdd_bench', 'pdd_info', 'fail', 'parser', 'parse', 'main',
+           'complete_setting', 'complete_config']
 
 # %% ../nbs/16_cli.ipynb #4e29830d
 import json, logging, os, re, sys
@@ -146,6 +146,23 @@ def pdd_predict(*, checkpoint: Required, # folder of a run, or of its student
     from pdd_nb.sampling import predict
     predict(checkpoint, prompt, output, num_inference_steps, seed, teacher, guidance_scale=guidance_scale)
     return Found(output, output=output, prompt=prompt, seed=seed)
+
+@command
+def pdd_export(*runs: str, # folders of runs: of one, or of several of one teacher with different numbers of steps
+               output: Required, # the folder to make
+               repo_id: str = None, # its name on the hub, such as me/four-steps; default: the folder's own
+               base_model: str = None, # the teacher's name on the hub, if it was loaded from a folder
+               license: str = None, # of the teacher; default: what its card says
+               fused: bool = False, # a whole pipeline, the LoRA added to its weights
+               prompt: str = None, # what the card's script draws; default: the first prompt of the evaluation
+               push: bool = False # upload it, for your eyes only
+              ) -> Found:
+    "Make a folder for the hub, with a card that was tried. Example: pdd-export runs/default --output exports/four-steps"
+    if push and not repo_id: raise ValueError('--repo_id: expected a name for the hub, such as me/four-steps, to push to')
+    _libraries()
+    from pdd_nb import export
+    folder = str(export.export(runs, output, repo_id, base_model, license, fused, prompt))
+    return Found(export.push(folder, repo_id) if push else folder, folder=folder)
 
 def _numbers(key, text):
     try: return tuple(int(v) for v in text.split(','))
