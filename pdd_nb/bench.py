@@ -12,7 +12,6 @@ import torch
 from tqdm.auto import tqdm
 
 from .config import DistillConfig, check
-from .models import rows
 from .state import keyed
 from .trainer import Trainer
 
@@ -32,7 +31,7 @@ def step_overhead(cfg: DistillConfig, rounds=20, quiet=True): # dict by stage: s
         for stage in range(min(2, len(t.stages))):
             if stage: t.stage = stage; t.pair.promote({k: v.detach().clone() for k, v in t.pair.weights().items()})
             t.start_stage()
-            i, z, cond = torch.arange(b, device=t.dev) % len(t.coarse), t.z[:b], rows(t.cond, slice(b))
+            i, (z, cond) = torch.arange(b, device=t.dev) % len(t.coarse), t.latents(torch.arange(b, device=t.dev))
             def bare():
                 for _ in range(2): t.pair.teacher(z, t.fine.t[2*i], cond, t.null)
                 t.pair(z, t.coarse.t[i], cond)[0].square().mean().backward()

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Teacher', 'Student', 'Model', 'Distillation', 'Curriculum', 'Data', 'Training', 'Evaluation', 'DistillConfig',
-           'all_keys', 'halvings', 'get_key', 'check', 'config_path', 'load_config', 'config_from', 'protocol_from',
-           'save_config']
+           'all_keys', 'halvings', 'get_key', 'choices', 'check', 'shipped', 'config_path', 'load_config',
+           'config_from', 'protocol_from', 'save_config']
 
 # %% ../nbs/00_config.ipynb #38704a98
 import difflib, json
@@ -67,6 +67,13 @@ class Curriculum:
 @dataclass(slots=True)
 class Data:
     "What the student sees"
+    source: str = 'scenes'          # or a folder, hf:NAME[:split] (Hugging Face datasets), .tar shards (WebDataset), a .txt file: prompts only
+    image_column: str = ''          # of a table or a shard; empty: found
+    caption_column: str = ''        # likewise
+    crop: str = 'center'            # or 'random': what is kept of a picture that is not square
+    min_side: int = 32              # pixels; smaller pictures are bad items
+    max_bad: float = 0.1            # share of bad items above which encoding stops
+    encoded: str = ''               # folder of the encoded data, shared by runs; empty: `encoded` in the run's folder
     train_size: int = 8192          # scenes, encoded once
     valid_size: int = 64            # scenes with meanings that are held out
 
@@ -87,7 +94,7 @@ class Training:
     validate_every: int = 100       # training steps
     patience: int = 5               # validations without improvement that end a stage; 0: never
     checkpoint_every: int = 100     # training steps
-    tracker: str = 'none'           # 'tensorboard', 'mlflow', 'all'
+    tracker: str = 'none'           # 'tensorboard', 'mlflow', 'wandb', or 'all' that are installed
 
 @dataclass(slots=True)
 class Evaluation:
@@ -161,11 +168,11 @@ _RULES = {'model.teacher.resolution': (lambda v: v >= 0 and v % 8 == 0, '0 or a 
     'curriculum.num_regions': (lambda v: v >= 1, 'at least 1'), 'curriculum.regions_by': _one_of('timestep', 'log_snr'), 'curriculum.update_interval': _positive,
     'curriculum.warmup': _natural, 'curriculum.min_weight': _share, 'curriculum.temperature': _positive, 'curriculum.max_ratio': (lambda v: v >= 1, 'at least 1'),
     'curriculum.signal': _one_of('divergence', 'progress', 'both', 'loss', 'noise'), 'curriculum.mode': _one_of('curriculum', 'unbiased', 'importance'), 'curriculum.decay': (lambda v: 0 <= v < 1, '0 to less than 1'),
-    'data.train_size': _positive, 'data.valid_size': _positive, 'training.batch_size': _positive, 'training.accumulation': _positive, 'training.lr': _positive,
+    'data.source': (bool, 'a source'), 'data.crop': _one_of('center', 'random'), 'data.min_side': _positive, 'data.max_bad': _share, 'data.train_size': _positive, 'data.valid_size': _positive, 'training.batch_size': _positive, 'training.accumulation': _positive, 'training.lr': _positive,
     'training.steps': (lambda v: v and all(isinstance(n, int) and n > 0 for n in v), 'whole numbers more than 0'),
     'training.lr_warmup': _natural, 'training.lr_floor': _share, 'training.weight_decay': _natural, 'training.clip': _positive,
     'training.ema': (lambda v: 0 <= v < 1, '0 to less than 1'), 'training.precision': _one_of('no', 'fp16', 'bf16'), 'training.optimizer': _one_of('adamw', 'adamw8bit'), 'training.validate_every': _positive,
-    'training.patience': _natural, 'training.checkpoint_every': _positive, 'training.tracker': _one_of('none', 'tensorboard', 'mlflow', 'all'),
+    'training.patience': _natural, 'training.checkpoint_every': _positive, 'training.tracker': _one_of('none', 'tensorboard', 'mlflow', 'wandb', 'all'),
     'device': _one_of('auto', 'cpu'), 'evaluation.prompts': _natural, 'evaluation.reference': (lambda v: v >= 2, 'at least 2'), 'evaluation.replicates': (lambda v: v >= 2, 'at least 2'),
     'evaluation.kept': _positive, 'evaluation.batch_size': _positive, 'evaluation.seed': _natural, 'threads': _natural, 'seed': _natural}
 
@@ -182,6 +189,12 @@ def get_key(c, key):
     for part in key.split('.'): c = getattr(c, part)
     return c
 
+def choices(key) -> list[str]: # dotted
+    "The values that a setting may have, if they are few"
+    if isinstance(get_key(DistillConfig(), key), bool): return ['true', 'false']
+    want = _RULES[key][1] if key in _RULES else ''
+    return want.split(' or ') if ' or ' in want else []
+
 def check(c: DistillConfig):
     "Refuse what makes no sense, with one line that names the key; returns a copy with every value in its type"
     c = config_from(asdict(c))
@@ -189,18 +202,22 @@ def check(c: DistillConfig):
         if not ok(v := get_key(c, key)): raise ValueError(f'{key}: expected {want}, got {v!r}')
     t = c.model.teacher.num_inference_steps
     halvings(t, c.model.student.num_inference_steps)
+    if c.data.source.endswith('.txt') and c.model.teacher.guidance_max: raise ValueError('model.teacher.guidance_max: expected 0 with a source of prompts only (stored trajectories have one guidance scale), got ' + str(c.model.teacher.guidance_max))
     if 0 < c.model.teacher.guidance_max <= c.model.teacher.guidance_scale: raise ValueError(f'model.teacher.guidance_max: expected 0, or more than guidance_scale {c.model.teacher.guidance_scale}, got {c.model.teacher.guidance_max}')
     if c.curriculum.num_regions > t//2: raise ValueError(f'curriculum.num_regions: expected 1 to {t//2} (the steps of the first student), got {c.curriculum.num_regions}')
     if c.data.valid_size < t//2: raise ValueError(f'data.valid_size: expected at least {t//2} (each step of the first student is validated), got {c.data.valid_size}')
     return c
 
 # %% ../nbs/00_config.ipynb #64a2f548
-def config_path(name): # 'default', 'ablation', 'long', or a path
+_CONFIGS = Path(str(files('pdd_nb')))/'configs'
+
+def shipped() -> list[str]: "Names of the shipped configurations"; return sorted(p.stem for p in _CONFIGS.glob('*.yaml'))
+
+def config_path(name): # one of `shipped`, or a path
     "The file of a configuration"
-    shipped = Path(str(files('pdd_nb')))/'configs'
-    for p in (Path(name), shipped/f'{name}.yaml', shipped/Path(name).name):
+    for p in (Path(name), _CONFIGS/f'{name}.yaml', _CONFIGS/Path(name).name):
         if p.is_file() and p.suffix in ('.yaml', '.yml', '.json'): return p
-    raise ValueError(f"config: no file {str(name)!r}, and none of that name is shipped; shipped are {', '.join(sorted(p.stem for p in shipped.glob('*.yaml')))}")
+    raise ValueError(f"config: no file {str(name)!r}, and none of that name is shipped; shipped are {', '.join(shipped())}")
 
 def load_config(name='default', # name of a shipped configuration, or path of a YAML file
                 *overrides # such as 'training.lr=1e-4'

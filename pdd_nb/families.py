@@ -6,7 +6,7 @@
 __all__ = ['EMBEDDED', 'UNET_TARGETS', 'FAMILIES', 'asset', 'quiet_loading', 'fingerprint', 'Family', 'SDXL', 'PixArtSigma',
            'SD3', 'Flux', 'Sana', 'family_of', 'load_pipeline', 'tiny_families']
 
-# %% ../nbs/18_families.ipynb #5065bcf2
+# %% ../nbs/18_families.ipynb #08b62cd2
 import hashlib, inspect
 from contextlib import contextmanager
 from functools import cached_property
@@ -26,7 +26,7 @@ from transformers.utils import logging as transformers_logging
 
 from .timesteps import Schedule, flow_scheduler, scheduler_grid, student_scheduler, trailing_grid
 
-# %% ../nbs/18_families.ipynb #d8b5ea70
+# %% ../nbs/18_families.ipynb #6c77d76e
 EMBEDDED = 'embedded'   # the name of the teacher that ships with the package
 
 def asset(name): # 'teacher', 'clip', 'reader'
@@ -49,7 +49,7 @@ def fingerprint(net: nn.Module): # to be taken before adapters are added
     for k, v in sorted(net.state_dict().items()): h.update(f'{k}{tuple(v.shape)}'.encode() + v.flatten()[:64].bfloat16().cpu().view(torch.int16).numpy().tobytes())
     return h.hexdigest()[:16]
 
-# %% ../nbs/18_families.ipynb #60ca8a34
+# %% ../nbs/18_families.ipynb #0a6043c6
 UNET_TARGETS = ('to_q', 'to_k', 'to_v', 'to_out.0', 'ff.net.0.proj', 'ff.net.2', 'proj_in', 'proj_out', 'conv1', 'conv2', 'conv_shortcut',
                 'time_emb_proj', 'downsamplers.0.conv', 'upsamplers.0.conv', 'conv_in', 'conv_out', 'linear_1', 'linear_2')
 
@@ -83,7 +83,7 @@ class Family:
     @property
     def channels(self): return self.net.config.in_channels
 
-# %% ../nbs/18_families.ipynb #9c949381
+# %% ../nbs/18_families.ipynb #580a2bbc
 @patch
 def _encode(self: Family, prompts, **options):
     got = self.pipe.encode_prompt(prompts, device=self.device, num_images_per_prompt=1, **{**self.options, **options})
@@ -110,7 +110,7 @@ def inputs(self: Family, cond, null=None):
     return {k: v for k, v in cond.items() if k in self.returns} | {f'negative_{k}': v.expand(n, *v.shape[1:]) for k, v in (null or {}).items() if k in self.returns} \
          | dict(height=self.resolution, width=self.resolution, **self.call)
 
-# %% ../nbs/18_families.ipynb #4ab7cc06
+# %% ../nbs/18_families.ipynb #df2fa0a7
 @patch
 @torch.no_grad()
 def latents(self: Family, im: Tensor): # images `(b,3,h,w)` in [0,1]
@@ -139,15 +139,21 @@ def _added(self: Family, cond): return None
 def pack(self: Family, x): "Latents `(b,c,h,w)` as the pipeline's `latents` argument wants them"; return x
 
 @patch
+def unpack(self: Family, x, h, w): "The reverse of `pack`"; return x
+
+@patch
 def release(self: Family):
     "Text encoders leave the GPU: whatever is to be encoded has been"
     for k, m in self.pipe.components.items():
         if k.startswith('text_encoder') and isinstance(m, nn.Module): m.to('cpu')
 
 @patch
+def sized(self: Family, cond, ids): "Conditions, with the sizes of the pictures `(b,6)` where the model takes them"; return cond
+
+@patch
 def blocks(self: Family): "Names of the blocks whose activations are compared by default"; return ['mid_block', 'down_blocks.1', 'up_blocks.1']
 
-# %% ../nbs/18_families.ipynb #7eb1a9d8
+# %% ../nbs/18_families.ipynb #505b71d7
 @patch(as_prop=True)
 def flow(self: Family): "Is it a flow-matching model?"; s = self.pipe.scheduler; return isinstance(s, FlowMatchEulerDiscreteScheduler) or bool(s.config.get('use_flow_sigmas'))
 
@@ -169,13 +175,13 @@ def grid(self: Family, n): # number of steps
     "The grid of `n` steps that `scheduler` walks"
     return scheduler_grid(self.scheduler(), n) if self.flow else trailing_grid(Schedule.of(self.pipe.scheduler), n)
 
-# %% ../nbs/18_families.ipynb #222761bd
+# %% ../nbs/18_families.ipynb #40b49237
 @patch
 def start(self: Family, noise, grid): # noise `(b,c,h,w)` of unit variance
     "Where the pipeline's walk down a grid begins"
     return noise if self.flow else grid.sigma[0]*noise
 
-# %% ../nbs/18_families.ipynb #d917db61
+# %% ../nbs/18_families.ipynb #1192a176
 @patch
 def add_adapter(self: Family, net, config: LoraConfig, name):
     "Put adapters into a denoiser"
@@ -193,7 +199,7 @@ def load_lora(self: Family, folder, fuse=False):
     self.pipe.load_lora_weights(folder, weight_name='pytorch_lora_weights.safetensors')
     if fuse: self.pipe.fuse_lora(components=[self.part]); self.pipe.unload_lora_weights()
 
-# %% ../nbs/18_families.ipynb #82a06f3e
+# %% ../nbs/18_families.ipynb #3fb45bf8
 @patch
 def _told(self: Family, net, w):
     "The embedding of the guidance scale, if the UNet has a place for it"
@@ -212,7 +218,7 @@ def condition(self: Family, dim=256): # of the embedding
     net.load_state_dict({**old.state_dict(), 'time_embedding.cond_proj.weight': torch.zeros_like(net.time_embedding.cond_proj.weight)})
     self.pipe.unet = net.requires_grad_(False).eval()
 
-# %% ../nbs/18_families.ipynb #59ddbba7
+# %% ../nbs/18_families.ipynb #428fa97f
 class SDXL(Family):
     "Stable Diffusion XL: two text encoders, a pooled state, and the sizes that the picture had"
     pipeline = 'StableDiffusionXLPipeline'
@@ -221,12 +227,11 @@ class SDXL(Family):
     def encode(self, prompts, batch=256): r = self.resolution; return self.sized(super().encode(prompts, batch), torch.tensor([[r, r, 0, 0, r, r]]))
     def null(self, negative=''): r = self.resolution; return self.sized(super().null(negative), torch.tensor([[r, r, 0, 0, r, r]]))
     def sized(self, cond, ids): # `(b,6)` or `(1,6)`: original height and width, top and left of the crop, target height and width
-        "Conditions with the sizes"
         e = cond['prompt_embeds']
         return cond | dict(time_ids=ids.to(e).expand(len(e), 6))
     def _added(self, cond): return dict(text_embeds=cond['pooled_prompt_embeds'], time_ids=cond['time_ids'])
 
-# %% ../nbs/18_families.ipynb #b28a74df
+# %% ../nbs/18_families.ipynb #365f0713
 class PixArtSigma(Family):
     "PixArt-Sigma: a transformer that reads T5 and learns the variance beside the noise"
     pipeline, part = 'PixArtSigmaPipeline', 'transformer'
@@ -245,7 +250,7 @@ class PixArtSigma(Family):
         m = PeftModel.from_pretrained(self.net, folder)
         self.pipe.transformer = m.merge_and_unload() if fuse else m
 
-# %% ../nbs/18_families.ipynb #447f9715
+# %% ../nbs/18_families.ipynb #09f49e69
 class SD3(Family):
     "Stable Diffusion 3 and 3.5: a flow-matching transformer in which text and picture attend to each other"
     pipeline, part = 'StableDiffusion3Pipeline', 'transformer'
@@ -291,7 +296,7 @@ class Sana(PixArtSigma):
     def patch(self): return 32//self.pipe.vae_scale_factor
     save_lora, load_lora = Family.save_lora, Family.load_lora
 
-# %% ../nbs/18_families.ipynb #f3482fc5
+# %% ../nbs/18_families.ipynb #b4c8244a
 FAMILIES = {f.pipeline: f for f in (Family, SDXL, PixArtSigma, SD3, Flux, Sana)}
 
 def family_of(pipe, name='', resolution=0):
@@ -321,7 +326,7 @@ def _still(pipe):
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
-# %% ../nbs/18_families.ipynb #2c334d6d
+# %% ../nbs/18_families.ipynb #8835c9df
 def tiny_families(names=(), seed=0): # some of the table's; empty: all
     "Pipelines of every family with the smallest networks that have all of its parts, and random weights"
     import diffusers as D, transformers as T
