@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 root = Path(__file__).parent.parent
-pytestmark = pytest.mark.xdist_group('sync')         # its fixtures are made once
 bin = Path(sys.executable).parent
 
 def readme():

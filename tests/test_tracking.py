@@ -7,7 +7,6 @@ from PIL import Image
 
 from test_package import TINY
 
-pytestmark = pytest.mark.xdist_group('tracking')         # its fixtures are made once
 bin = Path(sys.executable).parent
 
 @pytest.fixture(scope='module')
