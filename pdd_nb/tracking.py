@@ -6,7 +6,7 @@
 __all__ = ['TRACKERS', 'FILES', 'trackers', 'Tracking', 'track_evaluation']
 
 # %% ../nbs/15_tracking.ipynb #79e2b031
-import json, logging, os, re
+import json, logging, os, re, shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -80,7 +80,7 @@ class Tracking:
                 self.__exit__(type(e), e, None)
                 raise ValueError(f"training.tracker: {n} does not {'go on with run ' + was[n] if n in was else 'begin'} ({' '.join(str(e).split())[:200]})" + (f'; delete {note} to begin another' if n in was else '')) from None
             was[n], where = self._place(t)
-            _log.info('%s: %s', n, where)
+            if self.step is not None: _log.info('%s: %s', n, where)
         note.write_text(json.dumps(was))
         return self
 
@@ -108,7 +108,7 @@ class Tracking:
 
     def _place(self, t): # id, and what to tell people
         if t.name == 'mlflow': import mlflow; return t.tracker.info.run_id, f'run {t.tracker.info.run_id} in {_no_password(mlflow.get_tracking_uri())}'
-        if t.name == 'wandb': return t.tracker.id, f'offline; wandb sync {Path(t.tracker.dir).parent}' if _offline() else t.tracker.url
+        if t.name == 'wandb': return t.tracker.id, f"offline; wandb sync {Path(t.tracker.dir).parent.parent/'offline-run-*'}" if _offline() else t.tracker.url
         return 'logs', self.folder/'logs'
 
     def _settings(self, t):
@@ -152,7 +152,9 @@ def files(self: Tracking, student=True): # with the student?
             for f in found: t.log_artifact(str(f), None if f.parent == self.folder else f.parent.name)
             if student: t.log_artifacts(str(d), 'student')
         elif t.name == 'wandb':
-            for f in found: t.tracker.save(str(f), base_path=str(self.folder), policy='now')
+            for f in found:                                             # copies: a link would be no use in a run folder that was moved
+                to = Path(t.tracker.dir)/f.relative_to(self.folder); to.parent.mkdir(exist_ok=True); shutil.copy(f, to)
+                t.tracker.save(str(to), base_path=t.tracker.dir, policy='now')
             if student: import wandb; a = wandb.Artifact(f'student-{t.tracker.id}', 'model'); a.add_dir(str(d)); t.tracker.log_artifact(a)
     self._each(one)
 
