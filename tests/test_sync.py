@@ -12,7 +12,7 @@ def readme():
     "The README is the text of the index notebook"
     cells = json.loads((root/'nbs'/'index.ipynb').read_text())['cells']
     text = '\n\n'.join(''.join(c['source']) for c in cells if c['cell_type'] == 'markdown')
-    return re.sub(r'\]\((?=images/|\d\d_)', '](nbs/', text) + '\n'
+    return re.sub(r'\]\((?=images/|\w+\.ipynb)', '](nbs/', text) + '\n'
 
 def exported():
     "Modules that the notebooks export, by name"
