@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 root = Path(__file__).parent.parent
-pytestmark = pytest.mark.xdist_group('dashboard')   # one server, and the second test looks at what the first one trained
 WAIT = 180_000   # milliseconds; on a machine with nothing else to do, all of this file takes less than one minute
 TINY = ['device=cpu', 'threads=1', 'model.teacher.num_inference_steps=4', 'model.student.num_inference_steps=1', 'model.student.lora_rank=4', 'training.batch_size=4', 'training.validate_every=4', 'training.checkpoint_every=1000',
         'data.train_size=16', 'data.valid_size=4', 'evaluation.prompts=0', 'curriculum.num_regions=2', 'curriculum.update_interval=2']
