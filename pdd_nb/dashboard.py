@@ -178,7 +178,7 @@ class Dashboard(Panel):
         self.run, self._closed = run if isinstance(run, BackgroundRun) else None, Event()
         self.folder, self.every = Path(run.folder if self.run else run), every
         if not self.run and not (self.folder/'config.yaml').exists(): raise ValueError(f'run: no run in {str(self.folder)!r} (no config.yaml); give the folder of a run')
-        self.metrics, self.pics, self._seen, self._lock = [], {}, None, Lock()
+        self.metrics, self.pics, self._seen, self._drawn, self._lock = [], {}, None, [], Lock()
         self.figures, self.grid = {k: _tile() for k in FIGURES}, _tile(width='auto', min_width='560px')
         self.bar = W.IntProgress(layout=W.Layout(width='99%'))
         self.when = W.SelectionSlider(options=[0], description='samples at', layout=W.Layout(width='99%', display='none'))
@@ -190,8 +190,8 @@ class Dashboard(Panel):
         tiles = W.GridBox(list(self.figures.values()), layout=W.Layout(width='100%', grid_template_columns='repeat(auto-fit, minmax(min(100%, 26rem), 1fr))'))
         super().__init__([*self.figures.values(), self.grid], *([W.HBox(list(self.buttons.values()))] if self.run else []), self.bar, tiles, self.when, _scroll(self.grid),
                          W.Accordion([self.settings], titles=('config.yaml',), selected_index=None))
-        self.refresh()
-        if not self.done: Thread(target=self._watch, daemon=True).start()
+        done = self.done
+        if not (self.refresh() and done): Thread(target=self._watch, daemon=True).start()
 
     @property
     def done(self): "Will nothing change any more?"; return finished(self.folder) and not (self.run and self.run.alive)
@@ -199,34 +199,37 @@ class Dashboard(Panel):
         spent, done = 0., False
         while not done and not self._closed.wait(max(self.every, 4*spent)):         # drawing takes a fifth of the time at most
             done, t = self.done, time.thread_time()
-            self.refresh(); spent = time.thread_time() - t
+            done = self.refresh() and done; spent = time.thread_time() - t
     def close(self): "Look no more"; self._closed.set(); super().close()
 
 # %% ../nbs/24_dashboard.ipynb #8d8fe585
 @patch
 def refresh(self: Dashboard):
-    "Look at the folder, and draw what has changed"
+    "Look at the folder, and draw what has changed; false if something could not be read"
     with self._lock:
+        ok = False
         try:
             files = [self.folder/'metrics.jsonl', self.folder/'config.yaml', self.folder/'summary.json', self.folder/'student'/'student.json', *sorted((self.folder/'samples').glob('*.png'))]
             now = [(s.st_mtime_ns, s.st_size) for f in files if f.exists() for s in [f.stat()]]
             if now != self._seen: self._draw(); self._seen = now
-            self.say(self._told(now))
+            self.say(self._told(now)); ok = True
         except (OSError, ValueError) as e: self.say(html.escape(_one_line(e)))
         if self.run:
             state = self.run.state
             for k, off in dict(start=state in ('starting', 'training', 'stopping', 'finished'), pause=state not in ('starting', 'training'), stop=not self.run.alive or state == 'stopping').items(): self.buttons[k].disabled = off
             if self.run.step: self.bar.value = self.run.step
+        return ok
 
 @patch
 def _draw(self: Dashboard):
-    old, self.metrics, self.pics = self.metrics, read_metrics(self.folder), pictures(self.folder)
+    self.metrics, self.pics = read_metrics(self.folder), pictures(self.folder)
     if (self.folder/'config.yaml').exists():
         self.settings.value = f"<pre>{html.escape((self.folder/'config.yaml').read_text())}</pre>"
         p = self.at = progress(self.folder, self.metrics)
         self.bar.max, self.bar.value = p['step'] + p['left'], p['step']
-    if self.metrics != old and histories(self.metrics):
+    if self.metrics != self._drawn and histories(self.metrics):
         for k, draw in FIGURES.items(): self.figures[k].value = curve(lambda ax: draw(self.metrics, ax).set_title(CAPTIONS[k], fontsize='medium'), self.metrics)
+        self._drawn = self.metrics
     if self.pics:
         was, follow, steps = self.when.value, self.when.index == len(self.when.options) - 1, list(self.pics)
         with self.when.hold_sync(): self.when.options = steps; self.when.value = steps[-1] if follow or was not in steps else was

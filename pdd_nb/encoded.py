@@ -146,7 +146,7 @@ class Encoded(Stored):
 def encode_data(cfg, teacher, quiet=False): # a `DistillConfig`
     "Encode what a configuration names, into the folder that it names"
     d = cfg.data
-    return preencode(teacher, open_source(d, cfg.seed + 1, teacher.resolution), d.encoded or Path(cfg.output)/'encoded', d.crop, cfg.seed, d.min_side, d.max_bad, quiet=quiet)
+    return preencode(teacher, open_source(d, cfg.seed + 1, teacher.resolution), d.encoded or Path(cfg.output)/'encoded', d.crop, cfg.seed, d.min_side, d.max_bad, cfg.training.batch_size, quiet=quiet)
 
 # %% ../nbs/13_encoded.ipynb #b834dbe8
 class Trajectories(Stored):

@@ -154,7 +154,7 @@ def _trajectories(self: Trainer, split, n):
         with self.accel.autocast(): return states(self.family, lambda x, t, c: self.pair.teacher(x, t, c, self.null, w)[0], self.fine, noise, cond)
     t = self.cfg.model.teacher
     kept = store_trajectories(go, self.family, self.prompts[split], self.family.shape, len(self.fine), self.folder/'trajectories'/f'{len(self.fine)}-{split}', n, self.cfg.seed + (split == 'valid'),
-                              torch.float32, quiet=self.quiet, guidance=[t.guidance_scale, t.guidance_rescale, t.negative_prompt], student=said)
+                              torch.float32, self.cfg.training.batch_size, quiet=self.quiet, guidance=[t.guidance_scale, t.guidance_rescale, t.negative_prompt], student=said)
     return Held(kept, self.dev)
 
 @patch
