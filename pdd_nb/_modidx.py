@@ -406,6 +406,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'pdd_nb.plan.moment_bytes': ('plan.html#moment_bytes', 'pdd_nb/plan.py'),
                              'pdd_nb.plan.plan': ('plan.html#plan', 'pdd_nb/plan.py'),
                              'pdd_nb.plan.plan_text': ('plan.html#plan_text', 'pdd_nb/plan.py'),
+                             'pdd_nb.plan.prompts_only': ('plan.html#prompts_only', 'pdd_nb/plan.py'),
                              'pdd_nb.plan.saved_bytes': ('plan.html#saved_bytes', 'pdd_nb/plan.py'),
                              'pdd_nb.plan.saved_bytes.__enter__': ('plan.html#saved_bytes.__enter__', 'pdd_nb/plan.py'),
                              'pdd_nb.plan.saved_bytes.__exit__': ('plan.html#saved_bytes.__exit__', 'pdd_nb/plan.py'),

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 root = Path(__file__).parent.parent
-pytestmark = pytest.mark.xdist_group('package')         # its fixtures are made once
 
 @pytest.fixture(scope='module')
 def dist(tmp_path_factory):

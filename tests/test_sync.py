@@ -5,14 +5,13 @@ from pathlib import Path
 import pytest
 
 root = Path(__file__).parent.parent
-pytestmark = pytest.mark.xdist_group('sync')         # its fixtures are made once
 bin = Path(sys.executable).parent
 
 def readme():
     "The README is the text of the index notebook"
     cells = json.loads((root/'nbs'/'index.ipynb').read_text())['cells']
     text = '\n\n'.join(''.join(c['source']) for c in cells if c['cell_type'] == 'markdown')
-    return re.sub(r'\]\((?=images/|\d\d_)', '](nbs/', text) + '\n'
+    return re.sub(r'\]\((?=images/|\w+\.ipynb)', '](nbs/', text) + '\n'
 
 def exported():
     "Modules that the notebooks export, by name"
