@@ -259,6 +259,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'pdd_nb.export._portable': ('export.html#_portable', 'pdd_nb/export.py'),
                                'pdd_nb.export._read': ('export.html#_read', 'pdd_nb/export.py'),
                                'pdd_nb.export._results': ('export.html#_results', 'pdd_nb/export.py'),
+                               'pdd_nb.export._steps': ('export.html#_steps', 'pdd_nb/export.py'),
                                'pdd_nb.export._training': ('export.html#_training', 'pdd_nb/export.py'),
                                'pdd_nb.export.card': ('export.html#card', 'pdd_nb/export.py'),
                                'pdd_nb.export.card_script': ('export.html#card_script', 'pdd_nb/export.py'),

@@ -19,17 +19,19 @@ from safetensors.torch import save_file
 
 from .config import Evaluation, load_config
 from .evaluation import markdown, prompts_of
-from .families import EMBEDDED, family_of
+from .families import EMBEDDED, family_of, quiet_loading
 from .models import load_student, student_note
 from .report import figures, read_run
 from .state import load_tensors, write_folder
 
 # %% ../nbs/23_export.ipynb #39d1669d
 def _number(v): return f'{v:g}'
+def _steps(n): return f'{n} step' + 's'*(n != 1)
 
 def script(repo, base, notes, prompt, # names of the folder and of the teacher; what `student_note` tells, of each student; what to draw
            pipeline='StableDiffusionPipeline', scheduler='EulerDiscreteScheduler', # classes in diffusers
-           dtype=torch.float32, device='cpu'):
+           dtype=torch.float32, device='cpu',
+           call=None): # what else the pipeline is to be called with
     "A script of plain diffusers that draws with an exported student, or with each of several"
     many, first = len(notes) > 1, notes[0]
     whole, own, n = first['format'] == 'pipeline', base == EMBEDDED and first['format'] != 'pipeline', 'n' if many else first['num_inference_steps']
@@ -38,7 +40,7 @@ def script(repo, base, notes, prompt, # names of the folder and of the teacher; 
     lora = f"pipe.load_lora_weights({repo!r}, weight_name='pytorch_lora_weights.safetensors'" + (", subfolder=f'{n}-step', adapter_name=f'{n}-step')" if many else ')')
     if pipeline == 'PixArtSigmaPipeline': lora = f'pipe.transformer = PeftModel.from_pretrained(pipe.transformer, {repo!r})'
     walk = f'pipe.scheduler = {scheduler}.from_pretrained({repo!r}, subfolder=' + ("f'{n}-step/scheduler')" if many else "'scheduler')")
-    draw = f"pipe({prompt!r}, num_inference_steps={n}, guidance_scale={_number(first['guidance_scale'])}, height={first['resolution']}, width={first['resolution']}, generator=torch.manual_seed(0)).images[0].save(" + ("f'{n}-step.png')" if many else "'image.png')")
+    draw = f"pipe({prompt!r}, num_inference_steps={n}, guidance_scale={_number(first['guidance_scale'])}, height={first['resolution']}, width={first['resolution']}, {''.join(f'{k}={v!r}, ' for k, v in (call or {}).items())}generator=torch.manual_seed(0)).images[0].save(" + ("f'{n}-step.png')" if many else "'image.png')")
     each = f"for n in ({', '.join(str(q['num_inference_steps']) for q in notes)}):"
     head = ['import torch' + (', pdd_nb' if own else ''), 'from diffusers import DiffusionPipeline' + ('' if whole else f', {scheduler}'), *(['from peft import PeftModel'] if 'Peft' in lora and not whole else []), pipe]
     body = [draw] if whole else [f'{each} {lora}', each, f"    pipe.set_adapters(f'{{n}}-step'); {walk}", f'    {draw}'] if many else [f'{lora}; {walk}', draw]
@@ -71,13 +73,13 @@ def license_of(places, given=None): # folder or names on the hub where the teach
     raise ValueError(f"license: not to be found on a card of {' or '.join(map(repr, places))}; give the teacher's, such as creativeml-openrail-m")
 
 # %% ../nbs/23_export.ipynb #0a830912
-_METRICS = dict(fid='FID', kid='KID', clip_score='CLIP score', alignment='alignment', paired_distance='paired distance')
+_METRICS = dict(fid=('FID', 'features'), kid=('KID', 'features'), clip_score=('CLIP score', 'clip'), paired_distance=('paired distance', 'clip'))     # name; what in the protocol it depends on
 
 def _results(r): # what `_read` gives
     "An evaluation as the hub lists it"
     if not r['result']: return []
     p, own = r['result']['protocol'], next(v for k, v in r['result']['results'].items() if k.startswith('student'))
-    return [EvalResult(task_type='text-to-image', dataset_type='prompts', dataset_name=Path(p['prompts_from']).name, metric_type=k, metric_name=f"{name}, {own['steps']} steps", metric_value=round(own[k]['value'], 5)) for k, name in _METRICS.items() if k in own]
+    return [EvalResult(task_type='text-to-image', dataset_type='prompts', dataset_name=Path(p['prompts_from']).name, metric_type=k, metric_name=f"{name} by {p[by]} features, {_steps(own['steps'])}", metric_value=round(own[k]['value'], 5)) for k, (name, by) in _METRICS.items() if k in own]
 
 def _metadata(rs, repo, base, licence, prompt):
     first, steps = rs[0]['note'], [r['note']['num_inference_steps'] for r in rs]
@@ -95,24 +97,25 @@ def _training(r):
 
 # %% ../nbs/23_export.ipynb #dad12260
 def _figures(rs):
-    if not all(r['result'] for r in rs): return ['Not evaluated.']
-    p = rs[0]['result']['protocol']
-    return ['Value ± half of the 95 % interval; paired distance and PSNR are to the first line, from the same noise.', markdown(figures(rs)),
+    done, missing = [r for r in rs if r['result']], ', '.join(r['name'] for r in rs if not r['result'])
+    if not done: return ['Not evaluated.']
+    p = done[0]['result']['protocol']
+    return [*([f'Not evaluated: {missing}.'] if missing else []), 'Value ± half of the 95 % interval; paired distance and PSNR are to the first line, from the same noise.', markdown(figures(done)),
             f"{p['prompts']} prompts of {p['prompts_from']}, {p['resolution']} pixels, features: {p['features']}, CLIP: {p['clip']}. The whole protocol, by which another model can be measured:", f'```json\n{json.dumps(p)}\n```']
 
 def card(rs, repo, base, code, texts, licence, others=()): # what `_read` gives, of each student; names of the folder and of the teacher (None: it has none); the script; prompts; of `license_of`; files in the other naming
     "The model card"
     many, notes = len(rs) > 1, [r['note'] for r in rs]
     steps = [str(n['num_inference_steps']) for n in notes]
-    said, teacher = ', '.join(steps[:-1]) + (' and ' if many else '') + steps[-1], 'the embedded teacher of pdd_nb' if base == EMBEDDED else f'[{base}](https://huggingface.co/{base})' if base else 'its teacher'
-    grids = [f"![Teacher and student from the same noise, {n['num_inference_steps']} steps]({r['sub']}grid.png)" for n, r in zip(notes, rs) if r['grid']]
-    walks = [f"- {n['num_inference_steps']} steps, guidance scale {_number(n['guidance_scale'])}" + (f" (or any from {' to '.join(map(_number, n['guidance_range']))})" if n['guidance_range'] else '') + f"; timesteps {', '.join(_number(round(t, 2)) for t in n['timesteps'])}" for n in notes]
+    said, teacher = ', '.join(steps[:-1]) + ' and '*many + steps[-1], 'the embedded teacher of pdd_nb' if base == EMBEDDED else f'[{base}](https://huggingface.co/{base})' if base else 'its teacher'
+    grids = [f"![Teacher and student from the same noise, {r['name']}]({r['sub']}grid.png)" for n, r in zip(notes, rs) if r['grid']]
+    walks = [f"- {_steps(n['num_inference_steps'])}, guidance scale {_number(n['guidance_scale'])}" + (f" (or any from {' to '.join(map(_number, n['guidance_range']))})" if n['guidance_range'] else '') + f"; timesteps {', '.join(_number(round(t, 2)) for t in n['timesteps'])}" for n in notes]
     parts = [f'# {repo.split("/")[-1]}', f"Draws in {said} step{'' if steps == ['1'] else 's'} what {teacher} draws in {yaml.safe_load(rs[0]['config'])['model']['teacher']['num_inference_steps']}. Made by progressive distillation with an adaptive step curriculum (pdd_nb).",
              *grids, *(['Prompts, from left to right: ' + '; '.join(texts) + '.'] if grids else []), '## Use', f'```python\n{code}\n```', '\n'.join(walks),
              'Guidance is in the student; a scale of 1 adds none.' if all(n['guidance_scale'] == 1 for n in notes) else 'The student is told the guidance scale, as its teacher is.',
              *([f"For A1111 and ComfyUI: {', '.join(f'`{k}`' for k in others)}, with sampler Euler, scheduler Simple, CFG 1 and the number of steps."] if others else []), '## Figures', *_figures(rs), '## Training',
              markdown([['steps', "teacher's steps", 'guidance folded in', 'LoRA rank', 'updates', 'batch', 'learning rate', 'precision', 'curriculum', 'time', 'validation loss'], *map(_training, rs)]),
-             *[f"<details><summary>Configuration, {n['num_inference_steps']} steps</summary>\n\n```yaml\n{r['config'].strip()}\n```\n\n</details>" for n, r in zip(notes, rs)],
+             *[f"<details><summary>Configuration, {_steps(n['num_inference_steps'])}</summary>\n\n```yaml\n{r['config'].strip()}\n```\n\n</details>" for n, r in zip(notes, rs)],
              '## Licence', f"The teacher's: {licence.get('license_name', licence['license'])}" + (f", {licence['license_link']}." if 'license_link' in licence else '.')]
     return ModelCard(f'---\n{_metadata(rs, repo, base, licence, texts[0]).to_yaml()}\n---\n\n' + '\n\n'.join(parts) + '\n')
 
@@ -126,7 +129,7 @@ def _portable(v, names): # nested plain values; folders, and what to call them
 def _read(run, names, many):
     "What there is to tell about a run"
     (folder, note), r, tell = student_note(run), read_run(run, ''), lambda v: _portable(v, names)
-    return dict(run=run, folder=folder, sub=f"{note['num_inference_steps']}-step/" if many else '', name=f"{note['num_inference_steps']} steps", note=tell(note), config=yaml.safe_dump(tell(yaml.safe_load(r['config'])), sort_keys=False),
+    return dict(run=run, folder=folder, sub=f"{note['num_inference_steps']}-step/" if many else '', name=_steps(note['num_inference_steps']), note=tell(note), config=yaml.safe_dump(tell(yaml.safe_load(r['config'])), sort_keys=False),
                 result=tell(r['result']), summary=r['summary'], grid=p if (p := r['folder']/'grid.png').exists() else None)
 
 def _fill(d, r, pipe, name): # folder in the making; what `_read` gives; the student's pipeline; what to call the file in the other naming
@@ -184,15 +187,17 @@ def export(runs, folder, # folder of a run, or of several of one teacher with di
         wanted, others = {}, []
         for r in rs:
             pipe, n = load_student(r['run'], teacher, device, dtype, fuse=whole), r['note']
-            n |= dict(timesteps=family_of(pipe, resolution=n['resolution']).grid(n['num_inference_steps']).t.tolist(), **(dict(format='pipeline') if whole else {}))
+            f = family_of(pipe, resolution=n['resolution'])
+            n |= dict(timesteps=f.grid(n['num_inference_steps']).t.tolist(), **(dict(format='pipeline') if whole else {}))
             file = f"{n['num_inference_steps']}-step.png" if many else 'image.png'
-            wanted[file] = pipe(texts[0], num_inference_steps=n['num_inference_steps'], guidance_scale=n['guidance_scale'], height=n['resolution'], width=n['resolution'], generator=torch.manual_seed(0)).images[0]
-            others.append(_fill(d/r['sub'], r, pipe, r['sub'].rstrip('/') or repo.split('/')[-1])); wanted[file].save(d/file)
-        code = script(repo, base, [r['note'] for r in rs], texts[0], type(pipe).__name__, type(pipe.scheduler).__name__, dtype, device)
+            wanted[file] = pipe(texts[0], num_inference_steps=n['num_inference_steps'], guidance_scale=n['guidance_scale'], height=n['resolution'], width=n['resolution'], generator=torch.manual_seed(0), **f.call).images[0]
+            others.append(_fill(d/r['sub'], r, pipe, r['sub'].rstrip('/') or repo.split('/')[-1]))
+        code = script(repo, base, [r['note'] for r in rs], texts[0], type(pipe).__name__, type(pipe.scheduler).__name__, dtype, device, f.call)
         card(rs, repo, base, code, texts, licence, [o for o in others if o]).save(d/'README.md')
         drawn = run_card(d, {repo: d, **({base: teacher} if local and base else {})})
         if drawn.keys() != wanted.keys() or (worst := max(difference(drawn[k], wanted[k]) for k in wanted)) > 1:
             raise RuntimeError(f"{folder}: the script of the card draws {', '.join(drawn)}, the run {', '.join(wanted)}, and they differ" + (f' by {worst} of 255' if drawn.keys() == wanted.keys() else '') + '; nothing was exported')
+        for k, im in drawn.items(): im.save(d/k)
     write_folder(folder, fill)
     return folder
 

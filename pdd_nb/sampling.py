@@ -80,6 +80,6 @@ def predict(checkpoint, # folder of a run or of a student
     n = note['num_inference_steps'] if num_inference_steps is None else num_inference_steps
     if n < 1: raise ValueError(f'num_inference_steps: expected at least 1, got {n}')
     pipe, (w, r) = load_student(checkpoint, teacher, device), (note['guidance_scale'], note['resolution'])
-    im = pipe(prompt, num_inference_steps=n, guidance_scale=w if guidance_scale is None else guidance_scale, height=r, width=r, generator=torch.Generator().manual_seed(seed)).images[0]
+    im = pipe(prompt, num_inference_steps=n, guidance_scale=w if guidance_scale is None else guidance_scale, height=r, width=r, generator=torch.Generator().manual_seed(seed), **family_of(pipe).call).images[0]
     if output is not None: im.save(output)
     return im
