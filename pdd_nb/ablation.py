@@ -11,7 +11,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import torch
 from scipy.stats import t as t_distribution
 from tqdm.auto import tqdm
 

@@ -7,7 +7,7 @@ __all__ = ['PICTURES', 'CAPTIONS', 'Item', 'to_rgb', 'square', 'prepare', 'mark_
            'Tars', 'Prompts', 'open_source']
 
 # %% ../nbs/11_data.ipynb #28ef66a1
-import csv, glob, hashlib, io, json
+import csv, glob, hashlib, io, json, tarfile
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from torch import Tensor
 
 from .config import Data
 from .scenes import captions, draw_scenes, sample_scenes

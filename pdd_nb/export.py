@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from .config import Evaluation, load_config
 from .evaluation import markdown, prompts_of
-from .families import EMBEDDED, family_of, quiet_loading
+from .families import EMBEDDED, PRECISIONS, family_of, quiet_loading
 from .models import load_student, student_note
 from .report import figures, read_run
 from .state import load_tensors, write_folder
@@ -29,7 +29,7 @@ def _number(v): return f'{v:g}'
 def _steps(n): return f'{n} step' + 's'*(n != 1)
 
 def script(repo, base, notes, prompt, # names of the folder and of the teacher; what `student_note` tells, of each student; what to draw
-           pipeline='StableDiffusionPipeline', scheduler='EulerDiscreteScheduler', # classes in diffusers
+           by_peft=False, scheduler='EulerDiscreteScheduler', # see `Family`; class in diffusers
            dtype=torch.float32, device='cpu',
            call=None): # what else the pipeline is to be called with
     "A script of plain diffusers that draws with an exported student, or with each of several"
@@ -38,7 +38,7 @@ def script(repo, base, notes, prompt, # names of the folder and of the teacher; 
     source = repr(repo) if whole else "pdd_nb.__path__[0] + '/assets/teacher'" if own else repr(base)
     pipe = f'pipe = DiffusionPipeline.from_pretrained({source}' + (f', torch_dtype={dtype})' if dtype != torch.float32 else ')') + (f".to('{device}')" if device != 'cpu' else '')
     lora = f"pipe.load_lora_weights({repo!r}, weight_name='pytorch_lora_weights.safetensors'" + (", subfolder=f'{n}-step', adapter_name=f'{n}-step')" if many else ')')
-    if pipeline == 'PixArtSigmaPipeline': lora = f'pipe.transformer = PeftModel.from_pretrained(pipe.transformer, {repo!r})'
+    if by_peft: lora = f'pipe.transformer = PeftModel.from_pretrained(pipe.transformer, {repo!r})'
     walk = f'pipe.scheduler = {scheduler}.from_pretrained({repo!r}, subfolder=' + ("f'{n}-step/scheduler')" if many else "'scheduler')")
     draw = f"pipe({prompt!r}, num_inference_steps={n}, guidance_scale={_number(first['guidance_scale'])}, height={first['resolution']}, width={first['resolution']}, {''.join(f'{k}={v!r}, ' for k, v in (call or {}).items())}generator=torch.manual_seed(0)).images[0].save(" + ("f'{n}-step.png')" if many else "'image.png')")
     each = f"for n in ({', '.join(str(q['num_inference_steps']) for q in notes)}):"
@@ -156,8 +156,6 @@ def _check_many(runs, notes, fused):
     if odd := [r for r in runs if not (student_note(r)[0]/'pytorch_lora_weights.safetensors').exists()]: raise ValueError(f'runs: diffusers cannot load the LoRA of {odd[0]} by name; export it alone')
 
 # %% ../nbs/23_export.ipynb #a02fa437
-_DTYPES = dict(no=torch.float32, fp16=torch.float16, bf16=torch.bfloat16)
-
 def export(runs, folder, # folder of a run, or of several of one teacher with different numbers of steps; the folder to make
            repo_id=None, # its name on the hub, such as 'me/four-steps'; default: the folder's own
            base_model=None, # the teacher's name on the hub, if it was loaded from a folder
@@ -180,7 +178,7 @@ def export(runs, folder, # folder of a run, or of several of one teacher with di
     rs = sorted([_read(run, {teacher: base or Path(teacher).name}, many) for run in runs], key=lambda r: r['note']['num_inference_steps'])
     if len({json.dumps({k: v for k, v in r['result']['protocol'].items() if k != 'batch_size'}) for r in rs if r['result']}) > 1: raise ValueError('runs: they were evaluated differently; evaluate them alike, or export them one by one')
     cfg, licence = load_config(read_run(rs[0]['run'], '')['folder']/'config.yaml'), license_of([v for v in (teacher, base) if v], license)
-    device, dtype, e = 'cuda' if cfg.device == 'auto' and torch.cuda.is_available() else 'cpu', _DTYPES[cfg.training.precision], cfg.evaluation
+    device, dtype, e = 'cuda' if cfg.device == 'auto' and torch.cuda.is_available() else 'cpu', PRECISIONS[cfg.training.precision], cfg.evaluation
     if device == 'cpu': dtype = torch.float32
     texts = [prompt] if prompt else prompts_of(Evaluation(max(2, min(8, e.prompts)), e.prompts_from, e.seed))[0]
     def fill(d):
@@ -192,7 +190,7 @@ def export(runs, folder, # folder of a run, or of several of one teacher with di
             file = f"{n['num_inference_steps']}-step.png" if many else 'image.png'
             wanted[file] = pipe(texts[0], num_inference_steps=n['num_inference_steps'], guidance_scale=n['guidance_scale'], height=n['resolution'], width=n['resolution'], generator=torch.manual_seed(0), **f.call).images[0]
             others.append(_fill(d/r['sub'], r, pipe, r['sub'].rstrip('/') or repo.split('/')[-1]))
-        code = script(repo, base, [r['note'] for r in rs], texts[0], type(pipe).__name__, type(pipe.scheduler).__name__, dtype, device, f.call)
+        code = script(repo, base, [r['note'] for r in rs], texts[0], f.by_peft, type(pipe.scheduler).__name__, dtype, device, f.call)
         card(rs, repo, base, code, texts, licence, [o for o in others if o]).save(d/'README.md')
         drawn = run_card(d, {repo: d, **({base: teacher} if local and base else {})})
         if drawn.keys() != wanted.keys() or (worst := max(difference(drawn[k], wanted[k]) for k in wanted)) > 1:

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 from tqdm.auto import tqdm
 
-from .config import Curriculum, get_key
+from .config import Curriculum
 from .curriculum import AdaptiveCurriculumScheduler
 from .losses import truncated_snr
 from .state import cosine_lr, keyed
-from .timesteps import Grid, Schedule, ddim_step, log_snr, to_x, trailing_grid, two_step_target
+from .timesteps import Schedule, ddim_step, log_snr, trailing_grid, two_step_target
 from .tracker import TimestepDivergenceTracker, relative_divergence, step_regions
 
 # %% ../nbs/19_mixture.ipynb #51421770

@@ -17,7 +17,7 @@ from peft import LoraConfig, get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from .families import EMBEDDED, Family, asset, family_of, fingerprint, load_pipeline, quiet_loading
+from .families import Family, family_of, load_pipeline, quiet_loading
 from .losses import FeatureTap
 from .state import load_tensors, write_folder
 from .timesteps import Grid, bcast, ddim_step, to_x
@@ -118,10 +118,10 @@ def promote(self: Pair, tensors):
 @torch.no_grad()
 def states(family: Family, predict, grid: Grid, noise: Tensor, cond): # `predict(xt, t, cond)`; noise `(b,c,h,w)` of unit variance
     "Latents `(b,c,h,w)` at each point of a grid, from noise to clean, of a walk down it"
-    xs = [family.start(noise, grid)]
+    xs, kind = [family.start(noise, grid)], family.prediction_type
     for i in range(len(grid)):
         x, here, there = xs[-1], *[(grid.alpha[j].expand(len(noise)), grid.sigma[j].expand(len(noise))) for j in (i, i + 1)]
-        xs.append(ddim_step(to_x(predict(x, grid.t[i].expand(len(x)), cond).float(), x, *here, family.prediction_type), x, *here, *there))
+        xs.append(ddim_step(to_x(predict(x, grid.t[i].expand(len(x)), cond).float(), x, *here, kind), x, *here, *there))
     return xs
 
 def walk(*args): "The last of `states`"; return states(*args)[-1]

@@ -23,7 +23,7 @@ from torch.utils.flop_counter import flop_registry
 
 from .config import DistillConfig, check, halvings
 from .evaluation import markdown
-from .families import EMBEDDED, FAMILIES, asset, quiet_loading
+from .families import EMBEDDED, FAMILIES, PRECISIONS, asset, quiet_loading
 from .losses import ProgressiveDistillationLoss
 from .models import Pair
 from .timesteps import Grid, to_x
@@ -138,8 +138,6 @@ class LikeCuda(TorchFunctionMode):
         return (_fused if name == 'scaled_dot_product_attention' else f)(*args, **kwargs)
 
 # %% ../nbs/22_plan.ipynb #702a9a37
-_DTYPES = dict(no=torch.float32, fp16=torch.float16, bf16=torch.bfloat16)
-
 def make_pair(f, cfg: DistillConfig): # a family
     "Teacher and student as the configuration has them"
     m, s = cfg.model.teacher, cfg.model.student
@@ -171,7 +169,7 @@ def moment_bytes(ps, optimizer='adamw'): # parameters; 'adamw' or 'adamw8bit'
 
 def memory(cfg: DistillConfig): # dict: bytes by `part`, their `total`, those of `encoding`; `parameters` and `trained` ones; `flop` of a batch
     "What a training step of one process holds at its peak, from shapes alone"
-    c = check(cfg); m, t, dtype = c.model.teacher, c.training, _DTYPES[c.training.precision]
+    c = check(cfg); m, t, dtype = c.model.teacher, c.training, PRECISIONS[c.training.precision]
     texts, vae = [round(n*1e6)*dtype.itemsize for n in architecture(m.name)[4:]]
     pair = make_pair(meta_family(m.name, m.resolution, dtype), c)
     ps, nbytes = list(pair.weights().values()), lambda ts: sum(x.nbytes for x in ts)
@@ -218,7 +216,7 @@ def plan_text(p): # what `plan` returns
 # %% ../nbs/22_plan.ipynb #a094faa1
 def throughput(cfg: DistillConfig, updates=10, peak_tflops=None): # updates to be timed; what the card's data sheet promises in this precision
     "Train the configuration's network with random weights: memory, samples a second, and the share of the card's peak"
-    c = check(cfg); m, t, dtype = c.model.teacher, c.training, _DTYPES[c.training.precision]
+    c = check(cfg); m, t, dtype = c.model.teacher, c.training, PRECISIONS[c.training.precision]
     dev = torch.device('cuda' if c.device == 'auto' and torch.cuda.is_available() else 'cpu'); gpu = dev.type == 'cuda'
     r, f = memory(c), meta_family(m.name, m.resolution, dtype)
     f.net.to_empty(device=dev)

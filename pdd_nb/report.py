@@ -12,7 +12,6 @@ from io import BytesIO
 from pathlib import Path
 
 import torch
-import yaml
 from PIL import Image
 
 from .config import Evaluation, load_config

@@ -28,7 +28,7 @@ from .curriculum import AdaptiveCurriculumScheduler, plot_weights
 from .data import Prompts, open_source
 from .encoded import Held, encode_data, store_trajectories
 from .losses import ProgressiveDistillationLoss
-from .families import family_of, load_pipeline
+from .families import PRECISIONS, family_of, load_pipeline
 from .models import Pair, rows, save_student, states, walk
 from .sampling import fit, grid_image, initial_noise
 from .scenes import captions, draw_scenes, sample_scenes
@@ -88,9 +88,8 @@ class Trainer:
         self.accel = Accelerator(mixed_precision=t.precision, cpu=cfg.device == 'cpu')
         self.trackers, self.tracking = trackers(t.tracker), Tracking(self.folder)                    # without trackers, until `run`
         self.dev = self.accel.device
-        half = {'fp16': torch.float16, 'bf16': torch.bfloat16}.get(t.precision, torch.float32)
         m, s, d, c = cfg.model.teacher, cfg.model.student, cfg.distillation, cfg.curriculum
-        self.family = family_of(load_pipeline(m.name, self.dev, half), m.name, m.resolution) if family is None else family
+        self.family = family_of(load_pipeline(m.name, self.dev, PRECISIONS[t.precision]), m.name, m.resolution) if family is None else family
         self.mark, self.kind = self.family.mark, self.family.prediction_type
         self.stages = stage_grids(self.family.grid, m.num_inference_steps, s.num_inference_steps)
         self.pair = Pair(self.family, s.lora_rank, s.lora_targets, (m.guidance_scale, m.guidance_max or m.guidance_scale), m.guidance_rescale, cfg.seed)
@@ -212,7 +211,7 @@ def train_step(self: Trainer):
     lr = cosine_lr(self.step - self.began, self.stage_steps, t.lr, t.lr_warmup, t.lr_floor)
     for g in self.opt.param_groups: g['lr'] = lr
     blocks = () if self.prompts else self.blocks                   # stored states have no activations of the teacher
-    noise = torch.randn((len(idx), *self.vz.shape[1:]), generator=keyed(seed, 'noise', self.step, device=self.dev), device=self.dev)
+    noise = None if self.prompts else torch.randn((len(idx), *self.vz.shape[1:]), generator=keyed(seed, 'noise', self.step, device=self.dev), device=self.dev)
     for m in range(t.accumulation):
         mine = slice(m*world + rank, None, parts)                  # every parts-th draw: each share is stratified too
         k, i, w = idx[mine].to(self.dev), i_all[mine], w_all[mine]

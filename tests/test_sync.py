@@ -42,6 +42,11 @@ def test_every_module_has_its_notebook():
     mods = {p.stem for p in (root/'pdd_nb').glob('*.py')} - {'__init__', '_modidx', '__main__'}
     assert mods and mods == set(exported())
 
+def test_modules_import_what_they_use_and_nothing_else():
+    "A notebook's hidden imports must not stand in for those of its module"
+    r = subprocess.run([sys.executable, '-m', 'pyflakes', *(f for f in sorted((root/'pdd_nb').glob('*.py')) if f.name != '_modidx.py')], capture_output=True, text=True)
+    assert r.returncode == 0, r.stdout + r.stderr
+
 def test_readme_is_the_index(): assert (root/'README.md').read_text() == readme()
 
 def test_versions_agree():
