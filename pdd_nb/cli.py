@@ -51,7 +51,7 @@ def pdd_train(*overrides: str, # settings as key=value, such as training.lr=1e-4
               restart: bool = False, # begin anew where a run already is, instead of going on with it
               dry_run: bool = False, # load nothing: print stages, network calls and memory, computed from shapes
               quiet: bool = False # no progress
-             ) -> Found:
+             ) -> Found | None:
     "Distil a teacher into a few-step student, evaluate it, and draw both. Example: pdd-train --config default training.steps=50 --output runs/short"
     from pdd_nb.config import load_config
     cfg = load_config(config, *overrides, *([f'training.tracker={tracker}'] if tracker else []))
@@ -62,7 +62,7 @@ def pdd_train(*overrides: str, # settings as key=value, such as training.lr=1e-4
         return Found(plan_text(p := plan(cfg)), {k: v for k, v in p.items() if k != 'config'})
     from pdd_nb.trainer import distill
     run = distill(cfg, not restart, quiet)
-    if int(os.environ.get('RANK', 0)): return                           # one process evaluates
+    if int(os.environ.get('RANK', 0)): return None                      # one process evaluates
     found = dict(run=str(run), student=str(run/'student'))
     if not cfg.evaluation.prompts: return Found(f"student: {run/'student'}", found)
     from pdd_nb.evaluation import evaluate_run, table
@@ -106,7 +106,7 @@ def pdd_evaluate(*overrides: str, # settings as key=value
 def pdd_encode(*overrides: str, # settings as key=value
                config: str = 'default', # a shipped configuration or the path of a YAML file
                quiet: bool = False # no progress
-              ) -> Found:
+              ) -> Found | None:
     "Encode pictures and captions once, for many runs; by several processes under accelerate launch. Example: pdd-encode data.source=photos data.encoded=photos.encoded"
     from pdd_nb.config import load_config
     cfg = load_config(config, *overrides)
@@ -117,7 +117,7 @@ def pdd_encode(*overrides: str, # settings as key=value
     from pdd_nb.families import family_of, load_pipeline
     t, run = cfg.model.teacher, PartialState(cpu=cfg.device == 'cpu')
     data = encode_data(cfg, family_of(load_pipeline(t.name, run.device), t.name, t.resolution), quiet)
-    if not run.is_main_process: return
+    if not run.is_main_process: return None
     n = dict(items=len(data), captions=data.index['distinct_captions'], bad=data.index['bad'])
     return Found(f"{data.folder}: {n['items']} items, {n['captions']} distinct captions, {n['bad']} bad items", n, folder=str(data.folder))
 
@@ -263,9 +263,8 @@ def parse(name: str, argv: list) -> tuple[list, dict]:
             near = get_close_matches(a.partition('=')[0], p._option_string_actions, 1)
             fail(name, f'{a}: unknown option; ' + (f'did you mean {near[0]}?' if near else f"settings have no dashes: {a.lstrip('-')}" if '.' in a and '=' in a else f'see {name} --help'))
         if not many: fail(name, f'{a}: unexpected; see {name} --help')
-    given = vars(given)
-    for k in ('pdb', 'xtra'): del given[k]                              # fastcore's own
-    return [*given.pop(many, []), *(rest if many else [])], given
+    options = {k: v for k, v in vars(given).items() if k not in ('pdb', 'xtra')}        # these are fastcore's own
+    return [*options.pop(many, []), *(rest if many else [])], options
 
 # %% ../nbs/25_cli.ipynb #2e6dd087
 @contextmanager
@@ -299,7 +298,7 @@ def main(argv: list[str] | None = None) -> None: # default: the program's name a
 def complete_setting(prefix: str, **_) -> list[str]:
     "Keys as `key=`; after it the values, if they are few"
     from pdd_nb.config import DistillConfig, all_keys, choices
-    key, eq, _ = prefix.partition('=')
+    key, eq = prefix.partition('=')[:2]
     return [f'{key}={v}' for v in choices(key)] if eq else [f'{k}=' for k in all_keys(DistillConfig())]
 
 def complete_config(prefix: str, **_) -> list[str]:

@@ -244,7 +244,8 @@ def evaluate(walks, # dict of name -> `(pipeline, steps, guidance)`; the others 
                 t = time.perf_counter()
                 im = draw(pipe, texts[lo:lo + p.batch_size], steps, w, p.seed, batch=p.batch_size, first=lo, **options)
                 secs, first = time.perf_counter() - t, im if first is None else first
-                scores[name].update(idx, im, first, texts[lo:lo + p.batch_size], *((None, None) if s is None else (s[idx], named[idx])), secs)
+                shown, said = (None, None) if s is None else (s[idx], named[idx])
+                scores[name].update(idx, im, first, texts[lo:lo + p.batch_size], shown, said, secs)
             bar.update(len(idx))
             if folder and time.monotonic() - saved > every:
                 save_state(folder, dict(what=what, next=lo + p.batch_size), **{str(k): sc.state() for k, sc in enumerate(scores.values())}); saved = time.monotonic()

@@ -62,7 +62,7 @@ def sample_scenes(n, # how many
                  ) -> Scenes:
     "Draw `n` scenes at random, the same for the same seed"
     if split not in ('train', 'valid', 'all'): raise ValueError(f"split: expected 'train', 'valid' or 'all', got {split!r}")
-    g, done = torch.Generator().manual_seed(seed), []
+    g, done = torch.Generator().manual_seed(seed), list[Scenes]()
     while sum(map(len, done)) < n:
         m = 2*n*(20 if split == 'valid' else 1)
         s = Scenes(*[torch.randint(len(v), (m,), generator=g) for v in ATTRIBUTES.values()])

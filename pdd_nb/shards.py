@@ -113,8 +113,8 @@ def begin(folder, what, run): # what the folder is for; processes
         except ValueError: pass
         else: return True
     if run.is_main_process:
-        for e in _files(old):                                     # what was changed is made anew
-            if (p := folder/e['file']).is_file() and p.stat().st_size != e['bytes']: p.unlink()
+        for was in _files(old):                                   # what was changed is made anew
+            if (p := folder/was['file']).is_file() and p.stat().st_size != was['bytes']: p.unlink()
         _put(folder/'index.json', json.dumps(what | dict(complete=False), indent=1))
     run.wait_for_everyone()
     return False

@@ -1,5 +1,5 @@
 "The dashboard in a real browser: Voila serves it, Chromium opens it, buttons are pressed, sliders moved, pictures compared."
-import json, os, re, shutil, signal, socket, subprocess, sys, time, urllib.error, urllib.request
+import importlib, json, os, re, shutil, signal, socket, subprocess, sys, time, urllib.error, urllib.request
 from pathlib import Path
 
 import pytest
@@ -20,10 +20,15 @@ def chromium():
         if path := shutil.which(name): return path
     pytest.skip('no Chromium on the PATH; install one, or set PDD_BROWSER to its path')
 
+def needed(name):
+    "A package, without which the tests are skipped; with PDD_BROWSER set, they fail"
+    try: return importlib.import_module(name)
+    except ImportError as e: (pytest.fail if 'PDD_BROWSER' in os.environ else pytest.skip)(f"{e}; pip install 'pdd_nb[dev]'")
+
 @pytest.fixture(scope='module')
 def browser():
     path = chromium()
-    sync = pytest.importorskip('playwright.sync_api', reason='playwright is not installed')
+    sync = needed('playwright.sync_api')
     with sync.sync_playwright() as p:
         b = p.chromium.launch(executable_path=path, args=['--no-sandbox', '--disable-gpu', '--disable-quic', '--disable-background-networking', '--disable-component-update', '--disable-sync'])
         yield b
@@ -32,7 +37,7 @@ def browser():
 @pytest.fixture(scope='module')
 def served(browser, tmp_path_factory):
     "Voila on the page of the package and on a notebook that trains: its address, and the folder of runs"
-    pytest.importorskip('voila', reason='voila is not installed')
+    needed('voila')
     d = tmp_path_factory.mktemp('served')
     shutil.copy(root/'nbs'/'app.ipynb', d)
     code = f'''import os, time
