@@ -202,6 +202,6 @@ def plot(results, metrics=None):
             if k != 'uniform' and (v := speedup(results, k, m)): right.errorbar(v['value'], j, xerr=[[max(0, v['value'] - v['low'])], [max(0, v['high'] - v['value'])]], fmt='o', **look)
         left.axhline(1, color='gray', lw=.5); left.set(xscale='log', yscale='log', xlabel='updates', ylabel=m.replace('_', ' ') + ', relative'); left.legend(fontsize='x-small')
         left.set_xticks(budgets, [str(v) for v in budgets]); left.xaxis.set_minor_formatter(NullFormatter())
-        for axis in (left.yaxis.set_major_formatter, left.yaxis.set_minor_formatter): axis(FormatStrFormatter('%.2g'))
+        for axis in (left.yaxis.set_major_formatter, left.yaxis.set_minor_formatter): axis(FormatStrFormatter('%.3g'))
         right.axvline(1, color='gray', lw=.5); right.set(xlabel=f'speed-up, {m.replace("_", " ")}', ylim=(len(names) + .5, .5)); right.set_yticks(range(1, len(names) + 1), names, fontsize='small')
     return fig
