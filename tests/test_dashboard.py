@@ -39,7 +39,7 @@ def served(browser, tmp_path_factory):
     "Voila on the page of the package and on a notebook that trains: its address, and the folder of runs"
     needed('voila')
     d = tmp_path_factory.mktemp('served')
-    shutil.copy(root/'nbs'/'app.ipynb', d)
+    (d/'nbs').mkdir(); shutil.copy(root/'nbs'/'app.ipynb', d/'nbs')
     code = f'''import os, time
 import ipywidgets as W
 from pdd_nb.config import load_config
@@ -55,8 +55,8 @@ W.VBox([busy, said, dashboard('long', 2000), dashboard('short', 4)])'''
     cell = dict(cell_type='code', id='train', execution_count=None, metadata={}, outputs=[], source=code)
     (d/'train.ipynb').write_text(json.dumps(dict(cells=[cell], metadata=dict(kernelspec=dict(name='python3', display_name='python3', language='python')), nbformat=4, nbformat_minor=5)))
     with socket.socket() as s: s.bind(('127.0.0.1', 0)); port = s.getsockname()[1]
-    env = {**os.environ, 'PDD_RUN': str(d/'runs'), 'JUPYTER_PREFER_ENV_PATH': '1', 'PYTHONPATH': os.pathsep.join([str(root), os.environ.get('PYTHONPATH', '')])}
-    with open(d/'log', 'w') as log: server = subprocess.Popen([sys.executable, '-m', 'voila', d, '--no-browser', f'--port={port}', '--Voila.ip=127.0.0.1'], env=env, stdout=log, stderr=log)
+    env = {**os.environ, 'PDD_RUN': 'runs', 'PWD': str(d), 'JUPYTER_PREFER_ENV_PATH': '1', 'PYTHONPATH': os.pathsep.join([str(root), os.environ.get('PYTHONPATH', '')])}
+    with open(d/'log', 'w') as log: server = subprocess.Popen([sys.executable, '-m', 'voila', d, '--no-browser', f'--port={port}', '--Voila.ip=127.0.0.1'], env=env, cwd=d, stdout=log, stderr=log)
     try:
         for _ in range(WAIT//200):
             assert server.poll() is None, (d/'log').read_text()
@@ -122,7 +122,7 @@ def test_page(page, served):
     lines = (runs/'short/metrics.jsonl').read_text().splitlines(True); half = len(lines)//2
     (runs/'grow/metrics.jsonl').write_text(''.join(lines[:half]) + lines[half][:9])
     (runs/'matrix').mkdir(); shutil.copy(root/'nbs/results/mixture.json', runs/'matrix/results.json')
-    page.goto(f'{url}/app.ipynb?run=grow'); reads(page, 'grow · unfinished')
+    page.goto(f'{url}/nbs/app.ipynb?run=grow'); reads(page, 'grow · unfinished')
     was = picture(page)
     with open(runs/'grow/metrics.jsonl', 'a') as f: f.write(lines[half][9:] + ''.join(lines[half + 1:]))
     changes(page, was)                                                # nobody asked it to look
