@@ -344,7 +344,7 @@ def tiny_families(names=(), seed=0): # some of the table's; empty: all
     unet = lambda **kw: D.UNet2DConditionModel(**{**dict(sample_size=8, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, cross_attention_dim=16, attention_head_dim=2,
                                                down_block_types=['DownBlock2D', 'CrossAttnDownBlock2D'], up_block_types=['CrossAttnUpBlock2D', 'UpBlock2D']), **kw})
     sd = lambda **kw: D.StableDiffusionPipeline(vae=vae(), text_encoder=T.CLIPTextModel(T.CLIPTextConfig(**clip_cfg)), tokenizer=clip_tok(), unet=unet(), safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-                                                scheduler=D.DDIMScheduler(beta_start=.00085, beta_end=.012, beta_schedule='scaled_linear', **kw))
+                                                scheduler=D.DDIMScheduler(beta_start=.00085, beta_end=.012, beta_schedule='scaled_linear', clip_sample=False, steps_offset=1, **kw))
     def sdxl(): return D.StableDiffusionXLPipeline(vae=vae(), tokenizer=clip_tok(), tokenizer_2=clip_tok(), text_encoder=T.CLIPTextModel(T.CLIPTextConfig(**clip_cfg)), text_encoder_2=T.CLIPTextModelWithProjection(T.CLIPTextConfig(**clip_cfg)),
         unet=unet(cross_attention_dim=32, addition_embed_type='text_time', addition_time_embed_dim=8, projection_class_embeddings_input_dim=6*8 + 16, transformer_layers_per_block=(1, 2)), scheduler=D.EulerDiscreteScheduler(beta_start=.00085, beta_end=.012, beta_schedule='scaled_linear'))
     def pixart(): return D.PixArtSigmaPipeline(vae=vae(), tokenizer=word_tok(), text_encoder=t5(), scheduler=D.DPMSolverMultistepScheduler(),
