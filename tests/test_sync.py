@@ -53,6 +53,18 @@ def test_types(tmp_path):
 
 def test_readme_is_the_index(): assert (root/'README.md').read_text() == readme()
 
+def test_figures_of_the_readme():
+    "The rows of the main job are those of the stored evaluation"
+    short = lambda v, d: re.sub(r'^0', '', f'{v:.{d}f}')
+    def row(label, r):
+        shown = [f"{short(v['value'], d)} ± {short(v['value'] - v['low'], d)}" for k, d in (('alignment', 3), ('fid', 2), ('clip_score', 3), ('paired_distance', 3), ('paired_psnr', 1)) for v in [r[k]]]
+        return [label, str(r['nfe']), *shown]
+    got = [[c.strip(' *') for c in l.split('|')[1:-1]] for l in (root/'README.md').read_text().splitlines() if re.match(r'\| \W*(teacher|student), ', l)]
+    res = json.loads((root/'nbs/results/default.json').read_text())['results']
+    assert got[0][:5] == row('teacher, 32 guided steps', res['teacher, 32 steps'])[:5]         # the others are compared with its pictures
+    assert got[1] == row('teacher, 4 guided steps', res['teacher, 4 steps'])
+    assert got[2] == row('student, 4 steps', res['student, 4 steps'])
+
 def test_versions_agree():
     cfg = configparser.ConfigParser(delimiters=['=']); cfg.read(root/'settings.ini')
     assert re.search(r'__version__ = "(.+)"', (root/'pdd_nb'/'__init__.py').read_text())[1] == cfg['DEFAULT']['version']
