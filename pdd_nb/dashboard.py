@@ -350,12 +350,12 @@ class AblationExplorer(Panel):
         if isinstance(results, (list, tuple)):
             runs = dict(zip(_names(results), results))
             keys = {k: 0 for r in results for m in read_metrics(r) for k in m if k.startswith(('val_', 'loss', 'divergence/'))}
-            self._compare, names, self.few = lambda *a: compare_runs(runs, *a), list(runs), 'choose at least one run'
+            self._side_by_side, names, self.few = lambda *a: compare_runs(runs, *a), list(runs), 'choose at least one run'
             if not keys: raise ValueError(f"runs: no reading in {', '.join(map(str, results)) or 'an empty list'}; give folders of runs that have begun")
         else:
             try: data = results if isinstance(results, dict) else json.loads(Path(results).read_text()); keys, names = ablation.METRICS[data['world']], [k for k in data['samplers'] if k != 'uniform']
             except (OSError, ValueError, KeyError, TypeError): raise ValueError(f'results: {str(results)[:100]} is no matrix; give the results.json that pdd-ablate wrote') from None
-            self._compare, self.few = lambda *a: compare_samplers(data, *a), 'choose at least one sampler to compare with uniform'
+            self._side_by_side, self.few = lambda *a: compare_samplers(data, *a), 'choose at least one sampler to compare with uniform'
         self.metric = W.Dropdown(options=sorted(set(keys) - {'alignment'}, key=list(keys).index), description='metric', layout=W.Layout(width='99%', max_width='24rem'), style=dict(description_width='4rem'))
         self.which = {k: W.ToggleButton(True, description=k, layout=W.Layout(width='auto')) for k in names}
         self.plot, self.table = _tile(width='auto', max_width='72rem', min_width='0' if isinstance(results, (list, tuple)) else '640px'), W.HTML()
@@ -367,7 +367,7 @@ class AblationExplorer(Panel):
         "Compare what was chosen"
         names = [k for k, w in self.which.items() if w.value]
         if not names: self.say(self.few); return
-        self.rows, self.plot.value, remark = self._compare(self.metric.value, names)
+        self.rows, self.plot.value, remark = self._side_by_side(self.metric.value, names)
         self.say(' · '.join([f'<b>{self.metric.value}</b>', *filter(None, [remark])])); self.table.value = f'{_LOOK}<div class="pdd">{_table(self.rows)}</div>'
 
 # %% ../nbs/24_dashboard.ipynb #8d606238
