@@ -45,7 +45,7 @@ def _libraries():
 # %% ../nbs/25_cli.ipynb #20ac4a0a
 @command
 def pdd_train(*overrides: str, # settings as key=value, such as training.lr=1e-4
-              config: str = 'default', # a shipped configuration (default, ablation, long) or the path of a YAML file
+              config: str = 'default', # a shipped configuration (default, ablation, long, or a recipe: sd15, sdxl, sd3, flux) or the path of a YAML file
               output: str = None, # folder of the run, instead of the configuration's
               tracker: Annotated[str, dict(choices=['none', 'tensorboard', 'mlflow', 'wandb', 'all'])] = None, # where to follow the run, instead of the configuration's
               restart: bool = False, # begin anew where a run already is, instead of going on with it
