@@ -25,7 +25,8 @@ from .trainer import Trainer
 
 # %% ../nbs/21_ablation.ipynb #791a7b85
 _fine = dict(num_regions=16, min_weight=.1)                                     # a region for each step
-SAMPLERS = dict(independent=dict(enabled=False, stratified=False),               # uniform, independent draws
+SAMPLERS: dict[str, dict] = dict(
+                independent=dict(enabled=False, stratified=False),               # uniform, independent draws
                 uniform=dict(enabled=False),                                     # uniform, stratified: what the others are compared with
                 static=dict(signal='noise', **_fine),                            # fixed, more for more noise
                 loss=dict(signal='loss', mode='unbiased', **_fine),              # loss-second-moment importance sampling

@@ -131,7 +131,7 @@ def _typed(key, v, typ):
         try: return float(v)
         except ValueError: pass
     if typ is list and isinstance(v, (int, str)): return [v]
-    if typ is str and v is False: return 'no'                          # what YAML makes of a bare no
+    if key == 'training.precision' and v is False: return 'no'         # what YAML makes of a bare no
     if isinstance(v, typ) and not (typ is int and isinstance(v, bool)): return v
     want = {int: 'a whole number', float: 'a number', bool: 'true or false', str: 'text', list: 'a list'}[typ]
     raise ValueError(f'{key}: expected {want}, got {v!r}')

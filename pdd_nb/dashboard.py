@@ -374,8 +374,10 @@ class AblationExplorer(Panel):
 class App(W.VBox):
     "A page on the runs below a folder: training, trajectories, comparisons"
     def __init__(self, root=None): # a run's folder, or one with runs in it; default: the environment's PDD_RUN, or 'runs'
-        root = Path(root or os.environ.get('PDD_RUN', 'runs'))
-        if not root.exists(): root = Path(os.environ.get('PWD', ''))/root             # a server's kernels start in the notebook's folder, not in the server's
+        if root is None:
+            root, here = Path(os.environ.get('PDD_RUN', 'runs')), Path.cwd()              # a server's kernels start in the notebook's folder, and the variable is about the server's
+            root = next((p/root for p in (Path(os.environ.get('PWD', here)), here, *here.parents) if (p/root).exists()), root)
+        root = Path(root)
         found = lambda name: [p for deep in ('', '*/', '*/*/') for p in sorted(root.glob(deep + name))]
         self.runs = {p.parent.relative_to(root).as_posix() if p.parent != root else root.resolve().name: p.parent for p in found('config.yaml')}
         asked = parse_qs(os.environ.get('QUERY_STRING', '')).get('run', list(self.runs)[:1])

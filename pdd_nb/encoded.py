@@ -111,7 +111,7 @@ def preencode(teacher, # with `encode`, `latents`, `mark`, `name`, `resolution`,
     bad, number, total = _Bad(folder, max_bad, run.process_index), 0, len(source) if hasattr(source, '__len__') else None
     bars = partial(tqdm, unit=' items', mininterval=1, disable=quiet or not run.is_main_process)
     path = lambda k: folder/f'latents-{k:05}.safetensors'
-    with ThreadPoolExecutor(workers or min(8, os.cpu_count())) as pool, bars(desc='pictures', total=total) as bar:
+    with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool, bars(desc='pictures', total=total) as bar:
         attempt = partial(_attempt, size=size, crop=crop, seed=seed, min_side=min_side)
         for k, items in _runs(source, n):
             number, mine = k + 1, k % run.num_processes == run.process_index

@@ -97,6 +97,7 @@ def resamples(idx, replicates=100, seed=0): # indices of the samples
 
 class Tally:
     "Weighted sums of vectors, and if asked of their outer products, for a sample (row 0) and its Poisson replicates"
+    outer: Tensor                                                  # `None` unless asked for
     def __init__(self, dim, replicates=100, second=False, seed=0):
         R, self.replicates, self.seed = replicates + 1, replicates, seed
         self.n, self.sum = torch.zeros(R).double(), torch.zeros(R, dim).double()

@@ -23,7 +23,7 @@ def chromium():
 def needed(name):
     "A package, without which the tests are skipped; with PDD_BROWSER set, they fail"
     try: return importlib.import_module(name)
-    except ImportError as e: (pytest.fail if 'PDD_BROWSER' in os.environ else pytest.skip)(f"{e}; pip install 'pdd_nb[dev]'")
+    except ModuleNotFoundError as e: (pytest.fail if os.environ.get('PDD_BROWSER') else pytest.skip)(f"{e}; pip install 'pdd_nb[dev]'")
 
 @pytest.fixture(scope='module')
 def browser():
@@ -39,7 +39,7 @@ def served(browser, tmp_path_factory):
     "Voila on the page of the package and on a notebook that trains: its address, and the folder of runs"
     needed('voila')
     d = tmp_path_factory.mktemp('served')
-    (d/'nbs').mkdir(); shutil.copy(root/'nbs'/'app.ipynb', d/'nbs')
+    (d/'nbs'/'runs').mkdir(parents=True); shutil.copy(root/'nbs'/'app.ipynb', d/'nbs')       # `runs` is asked for, and not this one
     code = f'''import os, time
 import ipywidgets as W
 from pdd_nb.config import load_config

@@ -26,7 +26,7 @@ def fresh(tmp_path_factory):
     d = tmp_path_factory.mktemp('copy')/'pdd_nb'
     d.mkdir()
     for f in ('pyproject.toml', 'settings.ini', 'setup.py', '_quarto.yml', 'README.md'): shutil.copy(root/f, d/f)
-    shutil.copytree(root/'nbs', d/'nbs', symlinks=True); (d/'pdd_nb').mkdir()
+    shutil.copytree(root/'nbs', d/'nbs', symlinks=True, ignore=shutil.ignore_patterns('runs')); (d/'pdd_nb').mkdir()
     for f in ('__init__.py', '__main__.py'): shutil.copy(root/'pdd_nb'/f, d/'pdd_nb')                 # written by hand
     for c in ('nbdev-export', 'nbdev-clean'): subprocess.run([bin/c], cwd=d, check=True, capture_output=True)
     return d
