@@ -265,6 +265,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'pdd_nb.export.card_script': ('export.html#card_script', 'pdd_nb/export.py'),
                                'pdd_nb.export.difference': ('export.html#difference', 'pdd_nb/export.py'),
                                'pdd_nb.export.export': ('export.html#export', 'pdd_nb/export.py'),
+                               'pdd_nb.export.ldm_name': ('export.html#ldm_name', 'pdd_nb/export.py'),
                                'pdd_nb.export.license_of': ('export.html#license_of', 'pdd_nb/export.py'),
                                'pdd_nb.export.push': ('export.html#push', 'pdd_nb/export.py'),
                                'pdd_nb.export.run_card': ('export.html#run_card', 'pdd_nb/export.py'),
