@@ -49,6 +49,9 @@ class Grid:
     sigma: Tensor # `(n+1,)` float64; the last point is the clean image, 0
 
     def __len__(self): return len(self.t)
+    def at(self, i: Tensor): # steps `(b,)`
+        "Signal and noise where step `i` begins, and where it ends: alpha, sigma, alpha_s, sigma_s, `(b,)` each"
+        return self.alpha[i], self.sigma[i], self.alpha[i + 1], self.sigma[i + 1]
     def to(self, device, dtype=torch.float32): "On a device, ready for training"; return Grid(self.t.to(device), self.alpha.to(device, dtype), self.sigma.to(device, dtype))
 
 def trailing_grid(schedule: Schedule, n): # number of steps, 1 to T
