@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PREDICTION_TYPES', 'Schedule', 'log_snr', 'Grid', 'trailing_grid', 'stage_grids', 'bcast', 'to_x', 'from_x',
-           'noisify', 'ddim_step', 'two_step_target', 'student_scheduler', 'flow_scheduler', 'scheduler_grid']
+           'noisify', 'ddim_step', 'two_step_target', 'student_scheduler', 'is_flow', 'check_scheduler',
+           'flow_scheduler', 'scheduler_grid']
 
 # %% ../nbs/02_timesteps.ipynb #555d0d0d
 import copy
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler
+from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from .config import halvings
@@ -110,6 +111,23 @@ def student_scheduler(scheduler): # the teacher's scheduler
     plain = dict(use_karras_sigmas=False, use_exponential_sigmas=False, use_beta_sigmas=False, interpolation_type='linear', timestep_type='discrete')
     return EulerDiscreteScheduler.from_config({k: v for k, v in scheduler.config.items() if k in EulerDiscreteScheduler._get_init_keys(EulerDiscreteScheduler)},
                                               timestep_spacing='trailing', final_sigmas_type='zero', **plain)
+
+# %% ../nbs/02_timesteps.ipynb #189d8103
+def is_flow(scheduler): "Does the scheduler belong to flow matching?"; return isinstance(scheduler, FlowMatchEulerDiscreteScheduler) or bool(scheduler.config.get('use_flow_sigmas'))
+
+def check_scheduler(scheduler, key='model.teacher.name'): # of a teacher; for errors
+    "Refuse, in one line, a scheduler that a student could not be trained for"
+    kind = type(scheduler).__name__
+    if is_flow(scheduler): return
+    if not torch.is_tensor(getattr(scheduler, 'alphas_cumprod', None)) or scheduler.config.get('timestep_type') == 'continuous':
+        raise ValueError(f'{key}: its {kind} is not understood; expected discrete timesteps (such as DDIMScheduler), or flow matching')
+    try: schedule, saved = Schedule.of(scheduler), student_scheduler(scheduler)
+    except (ValueError, NotImplementedError) as e: raise ValueError(f'{key}: its {kind} is not understood ({e})') from None
+    if not torch.allclose(Schedule.of(saved).alpha, schedule.alpha, atol=1e-6):
+        raise ValueError(f'{key}: the noise levels of its {kind} are not understood (EulerDiscreteScheduler has others)')
+    if schedule.prediction_type == 'epsilon' and schedule.alpha[-1] <= 2**-12:
+        raise ValueError(f'{key}: its {kind} has zero terminal SNR, where a prediction of noise says nothing about the image; '
+                         'expected v-prediction, or rescale_betas_zero_snr false in scheduler/scheduler_config.json')
 
 # %% ../nbs/02_timesteps.ipynb #87f41782
 def flow_scheduler(scheduler, mu=None): # the teacher's scheduler, for flow matching; exponent of a dynamic shift
