@@ -134,7 +134,7 @@ def null(self: Family, negative=''): # a negative prompt
     with quiet_loading(): got = self._encode([''], do_classifier_free_guidance=True, negative_prompt=texts)
     return {k.removeprefix('negative_'): v for k, v in got.items() if k.startswith('negative_')}
 
-# %% ../nbs/08_families.ipynb #8520b4fc
+# %% ../nbs/08_families.ipynb #88c0e956
 @patch
 def reader(self: Family):
     "The tokenizer of the text encoder that reads the most, and how many tokens that is"
@@ -153,7 +153,7 @@ def too_long(self: Family, prompts) -> int:
     with quiet_loading(): ids = tokenizer(suspects, truncation=False, padding=False, verbose=False).input_ids
     return sum(len(i) > limit for i in ids)
 
-# %% ../nbs/08_families.ipynb #795bbbff
+# %% ../nbs/08_families.ipynb #9b8dd376
 @patch
 @contextmanager
 def counting_cut(self: Family):
@@ -181,10 +181,10 @@ def full_precision(vae):
     "A VAE in float32, if its `force_upcast` says that half precision is not enough for it"
     dtype = vae.dtype
     upcast = dtype != torch.float32 and vae.config.get('force_upcast')
-    if upcast: vae.to(torch.float32)
+    if upcast: nn.Module.to(vae, torch.float32)             # diffusers' own `to` warns of it
     try: yield vae
     finally:
-        if upcast: vae.to(dtype)
+        if upcast: nn.Module.to(vae, dtype)
 
 @patch
 def from_vae(self: Family, z: Tensor): "Latents `(b,c,h,w)` of the VAE as the denoiser takes them"; return z*self.pipe.vae.config.scaling_factor
@@ -192,7 +192,7 @@ def from_vae(self: Family, z: Tensor): "Latents `(b,c,h,w)` of the VAE as the de
 @patch
 def to_vae(self: Family, z: Tensor): "The reverse of `from_vae`, computed as the pipeline does"; return z/self.pipe.vae.config.scaling_factor
 
-# %% ../nbs/08_families.ipynb #72fe47db
+# %% ../nbs/08_families.ipynb #46f74659
 @patch
 @torch.no_grad()
 def latents(self: Family, im: Tensor): # images `(b,3,h,w)` in [0,1]
@@ -285,7 +285,7 @@ def check_targets(net: nn.Module, # without adapters
             if rank % getattr(m, 'groups', 1):
                 raise ValueError(f'{key}: {t!r} is {k}, a convolution of {m.groups} groups; model.student.lora_rank must be a multiple of that')
 
-# %% ../nbs/08_families.ipynb #6635efbb
+# %% ../nbs/08_families.ipynb #4edc2fbc
 @patch
 def check_lora(self: Family, folder):
     "Refuse a LoRA that is empty, has a number that is not finite, or does not fit the denoiser"
@@ -301,7 +301,7 @@ def check_lora(self: Family, folder):
             raise ValueError(f'checkpoint: {file} does not fit the teacher ({k})')
         if not v.isfinite().all(): raise ValueError(f'checkpoint: {file} has numbers that are not finite ({k})')
 
-# %% ../nbs/08_families.ipynb #2df2123d
+# %% ../nbs/08_families.ipynb #35d4573b
 @patch
 def add_adapter(self: Family, net, config: LoraConfig, name):
     "Put adapters into a denoiser"
@@ -433,7 +433,7 @@ class Sana(PixArtSigma):
     def patch(self): return 32//self.pipe.vae_scale_factor
     by_peft, save_lora, load_lora = False, Family.save_lora, Family.load_lora
 
-# %% ../nbs/08_families.ipynb #5e071082
+# %% ../nbs/08_families.ipynb #14c3ec09
 LOADING = OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError        # what a broken folder raises
 UNUSED = 'lm_head', 'vision_model', 'visual_projection', 'text_projection', 'logit_scale'       # parts of larger models, which text encoders leave out
 
@@ -457,10 +457,10 @@ def check_finite(net: nn.Module, what): # for errors
     for k, v in net.state_dict().items():
         if v.is_floating_point() and not v.isfinite().all(): raise ValueError(f'{what} has numbers that are not finite ({k}, {str(v.dtype)[6:]})')
 
-# %% ../nbs/08_families.ipynb #22cba2de
+# %% ../nbs/08_families.ipynb #a7c8910b
 def pipeline_class(folder, key):
     "Name of the pipeline's class, one of `FAMILIES`"
-    try: kind = DiffusionPipeline.load_config(folder).get('_class_name')
+    try: kind = dict(DiffusionPipeline.load_config(folder)).get('_class_name')
     except LOADING as e: raise ValueError(f'{key}: cannot load {str(folder)!r} as a text-to-image pipeline ({first_line(e)})') from None
     if kind not in FAMILIES: raise ValueError(f"{key}: {folder} cannot be a teacher: it is a {kind}; known are {', '.join(FAMILIES)}")
     return kind
@@ -474,7 +474,7 @@ def model_parts(folder):
         if inspect.isclass(cls) and issubclass(cls, nn.Module): found[part] = cls
     return found
 
-# %% ../nbs/08_families.ipynb #8bea1b4c
+# %% ../nbs/08_families.ipynb #cc4b20b7
 def hub_reachable(name, key):
     "Does the hub answer? A model that it does not have is refused"
     try: HfApi().model_info(name, timeout=hub.HF_HUB_ETAG_TIMEOUT)
