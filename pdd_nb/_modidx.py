@@ -255,6 +255,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'pdd_nb.encoded._all_shards': ('encoded.html#_all_shards', 'pdd_nb/encoded.py'),
                                 'pdd_nb.encoded._check_states': ('encoded.html#_check_states', 'pdd_nb/encoded.py'),
                                 'pdd_nb.encoded._finish_captions': ('encoded.html#_finish_captions', 'pdd_nb/encoded.py'),
+                                'pdd_nb.encoded._state_parts': ('encoded.html#_state_parts', 'pdd_nb/encoded.py'),
                                 'pdd_nb.encoded._store_captions': ('encoded.html#_store_captions', 'pdd_nb/encoded.py'),
                                 'pdd_nb.encoded._walk_shards': ('encoded.html#_walk_shards', 'pdd_nb/encoded.py'),
                                 'pdd_nb.encoded.ahead': ('encoded.html#ahead', 'pdd_nb/encoded.py'),
