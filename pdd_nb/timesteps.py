@@ -52,10 +52,11 @@ class Grid:
     def to(self, device, dtype=torch.float32): "On a device, ready for training"; return Grid(self.t.to(device), self.alpha.to(device, dtype), self.sigma.to(device, dtype))
 
 def trailing_grid(schedule: Schedule, n): # number of steps, 1 to T
-    "The grid of `n` trailing timesteps"
-    T = len(schedule)
-    if not 1 <= n <= T: raise ValueError(f'steps: expected 1 to {T}, got {n}')
-    t = np.arange(T, 0, -T/n).round()[:n] - 1
+    "The grid of `n` trailing timesteps; a number of steps for which diffusers takes one more is refused"
+    T, key = len(schedule), 'model.teacher.num_inference_steps'
+    if not 1 <= n <= T: raise ValueError(f'{key}: expected at most {T}, the timesteps that the teacher was trained on, got {n}')
+    t = np.arange(T, 0, -T/n).round() - 1
+    if len(t) != n: raise ValueError(f'{key}: expected another number: diffusers takes {len(t)} steps where {n} are asked (a rounding error)')
     at = lambda v, end: torch.cat([v[t.astype(int)], torch.tensor([end], dtype=v.dtype)])
     return Grid(torch.from_numpy(t).float(), at(schedule.alpha, 1.), at(schedule.sigma, 0.))
 
