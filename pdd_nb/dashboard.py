@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FIGURES', 'CAPTIONS', 'BackgroundRun', 'finished', 'read_metrics', 'histories', 'pictures', 'speed', 'progress',
            'Panel', 'plot_lr', 'Dashboard', 'trajectory', 'decode', 'TrajectoryExplorer', 'compare_samplers',
-           'compare_runs', 'AblationExplorer', 'App']
+           'readings_of', 'compare_runs', 'AblationExplorer', 'App']
 
 # %% ../nbs/24_dashboard.ipynb #8319fb5c
 import atexit, html, json, os, re, statistics, time
@@ -28,6 +28,7 @@ from .config import DistillConfig, Evaluation, check, halvings, load_config
 from .curriculum import plot_weights
 from .evaluation import fit, prompts_of
 from .families import family_of
+from .folders import read_json
 from .models import few_step_teacher, load_student, student_note
 from .report import PLOTS, _names, _table
 from .sampling import grid_image, initial_noise
@@ -82,11 +83,21 @@ class BackgroundRun:
 def finished(folder): "Has a run saved its student, and all that it had to say?"; return (Path(folder)/'student'/'student.json').exists() and (Path(folder)/'summary.json').exists()
 
 # %% ../nbs/24_dashboard.ipynb #fb4589a2
-def read_metrics(folder):
-    "The readings of a run, but for a line that is being written"
+def _reading(line: bytes, where: str) -> dict:
+    "One line of the metrics: numbers by name"
+    try: m = json.loads(line)
+    except (ValueError, RecursionError): m = None
+    whole = isinstance(m, dict) and {'step', 'stage'} <= set(m)
+    if not whole or not all(isinstance(v, (int, float)) for v in m.values() if v is not None):
+        raise ValueError(f'{where}: no reading of a run; was the file edited, or damaged?')
+    return m
+
+def read_metrics(folder) -> list[dict]:
+    "The readings of a run, without a line that is still being written"
     path = Path(folder)/'metrics.jsonl'
-    text = path.read_text() if path.exists() else ''
-    return [json.loads(l) for l in text[:text.rfind('\n') + 1].splitlines()]
+    if not path.exists(): return []
+    lines = path.read_bytes().rpartition(b'\n')[0].splitlines()
+    return [_reading(line, f'{path}, line {k}') for k, line in enumerate(lines, 1)]
 
 def histories(metrics):
     "What tracker and curriculum remember of their readings: a list with `step`, `mean`, `spread`, `rate` and `weights` per region"
@@ -115,10 +126,10 @@ def progress(folder, metrics):
     ends, step = [0, *(m['step'] for m in metrics if 'stage_end' in m)], metrics[-1]['step'] if metrics else 0
     left = sum(t[min(k, len(t) - 1)] for k in range(len(ends) - 1, len(ns))) - (step - ends[-1])
     stage = min(len(ends), len(ns))
-    if finished(folder): s = json.loads((folder/'summary.json').read_text()); rate = s['steps']/s['seconds'] if s['seconds'] else None
+    if finished(folder): s = read_json(folder/'summary.json'); rate = s['steps']/s['seconds'] if s['seconds'] else None
     else: rate = speed(pictures(folder))
-    try: saved = json.loads((folder/'checkpoints'/'last'/'state.json').read_text())['step']
-    except FileNotFoundError: saved = None
+    state = folder/'checkpoints'/'last'/'state.json'
+    saved = read_json(state).get('step') if state.exists() else None
     return dict(stage=stage, stages=len(ns), steps=ns[stage - 1], step=step, left=left, rate=rate, saved=saved)
 
 # %% ../nbs/24_dashboard.ipynb #0015a6e3
@@ -224,7 +235,7 @@ def refresh(self: Dashboard):
 def _draw(self: Dashboard):
     self.metrics, self.pics = read_metrics(self.folder), pictures(self.folder)
     if (self.folder/'config.yaml').exists():
-        self.settings.value = f"<pre>{html.escape((self.folder/'config.yaml').read_text())}</pre>"
+        self.settings.value = f"<pre>{html.escape((self.folder/'config.yaml').read_text(encoding='utf-8'))}</pre>"
         p = self.at = progress(self.folder, self.metrics)
         self.bar.max, self.bar.value = p['step'] + p['left'], p['step']
     if self.metrics != self._drawn and histories(self.metrics):
@@ -282,7 +293,7 @@ class TrajectoryExplorer(Panel):
         self.cfg = load_config(self.folder.parent/'config.yaml')
         e, own, most = self.cfg.evaluation, self.cfg.model.student.num_inference_steps, self.cfg.model.teacher.num_inference_steps
         wide = dict(layout=W.Layout(width='99%'), style=dict(description_width='5.5rem'))
-        self.prompt = W.Dropdown(options=prompts_of(Evaluation(16, e.prompts_from, e.seed))[0], description='prompt', **wide)
+        self.prompt = W.Dropdown(options=prompts_of(Evaluation(min(16, max(2, e.prompts)), e.prompts_from, e.seed))[0], description='prompt', **wide)
         self.own = W.Text(placeholder='a red circle above a blue star', description='or your own', continuous_update=False, **wide)
         self.seed = W.IntSlider(0, 0, 99, description='seed', continuous_update=False, **wide)
         self.steps = W.ToggleButtons(options=sorted({k for k in (*steps, own) if k <= most}), value=own, style=dict(button_width='3rem'))
@@ -333,14 +344,30 @@ def compare_samplers(results, metric, names): # what `ablation.ablate` returns; 
     cols = [0, 1, 2, at, at + 1, *[i for i, h in enumerate(head) if h == f'speed-up, {metric}']]
     return [[r[i] for i in cols] for r in (head, *body)], as_png(ablation.plot(part, [metric])), '' if lines[-1].startswith('|') else lines[-1].lstrip('\\\\')
 
-def compare_runs(runs, metric, names): # dict of name -> folder
-    "Rows of a table, a picture, and no remark"
-    ms = {n: [m for m in read_metrics(runs[n]) if metric in m and 'stage_end' not in m] for n in names}
-    rows = [[n, v[-1]['step'], f"{min(m[metric] for m in v if m['stage'] == v[-1]['stage']):.4g}"] for n, v in ms.items() if v]
+def readings_of(runs: dict) -> tuple[dict, list[str]]: # name -> folder
+    "The metrics of runs by name, and a line for each that has none or whose metrics cannot be read"
+    found, problems = {}, []
+    for name, folder in runs.items():
+        try: metrics = read_metrics(folder)
+        except (OSError, ValueError) as e: problems.append(_one_line(e))
+        else:
+            if metrics: found[name] = metrics
+            else: problems.append(f'{name}: no reading yet')
+    return found, problems
+
+def compare_runs(runs, metric, names): # dict of name -> folder; one of their metrics; those that were chosen
+    "Rows of a table, an image, and a remark on runs that cannot be shown"
+    found, problems = readings_of({n: runs[n] for n in names})
+    curves = {n: [m for m in v if metric in m and 'stage_end' not in m] for n, v in found.items()}
+    rows = [['run', 'training steps', f'{metric}, lowest of the last stage']]
+    for n, v in curves.items():
+        last = [m[metric] for m in v if m['stage'] == v[-1]['stage']]
+        if last: rows.append([n, v[-1]['step'], f'{min(last):.4g}'])
     def draw(ax):
-        for n, v in ms.items(): ax.plot([m['step'] for m in v], [m[metric] for m in v], label=n)
-        ax.set(xlabel='training step', ylabel=metric.replace('_', ' '), yscale='log'); ax.legend(fontsize='small')
-    return [['run', 'training steps', f'{metric}, lowest of the last stage'], *rows], curve(draw), ''
+        for n, v in curves.items(): ax.plot([m['step'] for m in v], [m[metric] for m in v], label=n)
+        ax.set(xlabel='training step', ylabel=metric.replace('_', ' '), yscale='log')
+        if curves: ax.legend(fontsize='small')
+    return rows, curve(draw), '; '.join(problems)
 
 _LOOK = '<style>.pdd td,.pdd th{padding:.1rem .7rem .1rem 0;text-align:left;white-space:nowrap;line-height:1.5}</style>'
 
@@ -349,11 +376,12 @@ class AblationExplorer(Panel):
     def __init__(self, results): # the `results.json` of `pdd-ablate`, or what it holds; or a list of runs' folders
         if isinstance(results, (list, tuple)):
             runs = dict(zip(_names(results), results))
-            keys = {k: 0 for r in results for m in read_metrics(r) for k in m if k.startswith(('val_', 'loss', 'divergence/'))}
+            found, problems = readings_of(runs)
+            keys = {k: 0 for v in found.values() for m in v for k in m if k.startswith(('val_', 'loss', 'divergence/'))}
             self._side_by_side, names, self.few = lambda *a: compare_runs(runs, *a), list(runs), 'choose at least one run'
-            if not keys: raise ValueError(f"runs: no reading in {', '.join(map(str, results)) or 'an empty list'}; give folders of runs that have begun")
+            if not keys: raise ValueError('runs: no reading in ' + ('; '.join(problems) or 'an empty list') + '; give folders of runs that have begun')
         else:
-            try: data = results if isinstance(results, dict) else json.loads(Path(results).read_text()); keys, names = ablation.METRICS[data['world']], [k for k in data['samplers'] if k != 'uniform']
+            try: data = results if isinstance(results, dict) else json.loads(Path(results).read_text(encoding='utf-8')); keys, names = ablation.METRICS[data['world']], [k for k in data['samplers'] if k != 'uniform']
             except (OSError, ValueError, KeyError, TypeError): raise ValueError(f'results: {str(results)[:100]} is no matrix; give the results.json that pdd-ablate wrote') from None
             self._side_by_side, self.few = lambda *a: compare_samplers(data, *a), 'choose at least one sampler to compare with uniform'
         self.metric = W.Dropdown(options=sorted(set(keys) - {'alignment'}, key=list(keys).index), description='metric', layout=W.Layout(width='99%', max_width='24rem'), style=dict(description_width='4rem'))
@@ -368,7 +396,7 @@ class AblationExplorer(Panel):
         names = [k for k, w in self.which.items() if w.value]
         if not names: self.say(self.few); return
         self.rows, self.plot.value, remark = self._side_by_side(self.metric.value, names)
-        self.say(' · '.join([f'<b>{self.metric.value}</b>', *filter(None, [remark])])); self.table.value = f'{_LOOK}<div class="pdd">{_table(self.rows)}</div>'
+        self.say(' · '.join([f'<b>{self.metric.value}</b>', *filter(None, [html.escape(remark)])])); self.table.value = f'{_LOOK}<div class="pdd">{_table(self.rows)}</div>'
 
 # %% ../nbs/24_dashboard.ipynb #8d606238
 class App(W.VBox):
@@ -396,7 +424,7 @@ class App(W.VBox):
         name, box = list(self.makers)[self.tab.selected_index], self.tab.children[self.tab.selected_index]
         if any(isinstance(w, Panel) for w in box.children): return
         try: box.children = [self.makers[name]()]
-        except ValueError as e: box.children = [W.HTML(html.escape(str(e)))]; return
+        except (OSError, ValueError) as e: box.children = [W.HTML(html.escape(_one_line(e)))]; return
         if name == 'Trajectory': box.children[0].draw()
 
     def change(self):
