@@ -17,6 +17,8 @@ from fastcore.basics import patch
 from PIL import Image
 
 from .config import DistillConfig, all_keys, get_key
+from .folders import read_json, write_text
+from .models import student_hash
 
 _log = logging.getLogger('pdd_nb')
 
@@ -81,7 +83,7 @@ class Tracking:
                 raise ValueError(f"training.tracker: {n} does not {'go on with run ' + was[n] if n in was else 'begin'} ({' '.join(str(e).split())[:200]})" + (f'; delete {note} to begin another' if n in was else '')) from None
             was[n], where = self._place(t)
             if self.step is not None: _log.info('%s: %s', n, where)
-        note.write_text(json.dumps(was))
+        write_text(note, json.dumps(was))
         return self
 
     def __exit__(self, kind, error, trace):
@@ -98,7 +100,9 @@ class Tracking:
     def begun(folder) -> dict: # tracker -> id
         "The runs that trackers keep of a folder"
         note = Path(folder)/'tracking.json'
-        return json.loads(note.read_text()) if note.exists() else {}
+        if not note.exists(): return {}
+        ids = read_json(note, 'training.tracker')
+        return {k: v for k, v in ids.items() if k in TRACKERS and isinstance(v, str)}
 
     def _make(self, name, id) -> GeneralTracker:
         called = self.folder.resolve().name
@@ -158,16 +162,29 @@ def files(self: Tracking, student=True): # with the student?
             if student: import wandb; a = wandb.Artifact(f'student-{t.tracker.id}', 'model'); a.add_dir(str(d)); t.tracker.log_artifact(a)
     self._each(one)
 
+def _evaluated(folder: Path) -> dict:
+    "The figures of a run's student; `ValueError` if the evaluation is of another"
+    evaluation = read_json(folder/'evaluation.json')
+    if evaluation.get('student') != student_hash(folder):
+        raise ValueError(f'{folder}/evaluation.json: of another student; evaluate the run again')
+    return list(evaluation['results'].values())[-1]
+
+def _last_step(folder: Path) -> int:
+    "The training step of the last line of a run's metrics"
+    lines = (folder/'metrics.jsonl').read_text(encoding='utf-8').splitlines()
+    if not lines: raise ValueError(f'{folder}/metrics.jsonl: no reading')
+    return json.loads(lines[-1])['step']
+
 def track_evaluation(folder): # of a run
     "Add the evaluation of a run's student, and the report, to the runs that trackers keep of it"
     folder = Path(folder)
-    if not (names := list(Tracking.begun(folder))): return
-    *_, r = json.loads((folder/'evaluation.json').read_text())['results'].values()
-    step = json.loads((folder/'summary.json').read_text())['steps']
     try:
+        names = list(Tracking.begun(folder))
+        if not names: return
+        r, step = _evaluated(folder), _last_step(folder)
         for n in names: trackers(n)
         with Tracking(folder, names) as t:
             t.log({f'evaluation/{k}': v['value'] for k, v in r.items() if isinstance(v, dict)}, step)
             t.image('evaluation', Image.open(folder/'grid.png'), step)
             t.files(student=False)
-    except ValueError as e: _log.warning('the evaluation was not tracked: %s', e)
+    except (OSError, ValueError) as e: _log.warning('the evaluation was not logged: %s', ' '.join(str(e).split()))
