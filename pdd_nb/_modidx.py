@@ -23,6 +23,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'pdd_nb.cli': { 'pdd_nb.cli.Result': ('cli.html#result', 'pdd_nb/cli.py'),
                             'pdd_nb.cli.Result.__init__': ('cli.html#result.__init__', 'pdd_nb/cli.py'),
                             'pdd_nb.cli.Result._repr_markdown_': ('cli.html#result._repr_markdown_', 'pdd_nb/cli.py'),
+                            'pdd_nb.cli._check_run': ('cli.html#_check_run', 'pdd_nb/cli.py'),
+                            'pdd_nb.cli._check_source': ('cli.html#_check_source', 'pdd_nb/cli.py'),
                             'pdd_nb.cli._command_name': ('cli.html#_command_name', 'pdd_nb/cli.py'),
                             'pdd_nb.cli._complete': ('cli.html#_complete', 'pdd_nb/cli.py'),
                             'pdd_nb.cli._configuration': ('cli.html#_configuration', 'pdd_nb/cli.py'),

@@ -34,7 +34,7 @@ class Result(dict):
 
     def _repr_markdown_(self): return self.text
 
-# %% ../nbs/25_cli.ipynb #084f4f51
+# %% ../nbs/25_cli.ipynb #efd494b7
 COMMANDS: dict[str, Callable] = {}
 EXAMPLES: dict[str, str] = {}
 
@@ -46,7 +46,7 @@ def command(example: str) -> Callable: # a call, for the help text -> decorator
         return f
     return register
 
-# %% ../nbs/25_cli.ipynb #7bf0eb36
+# %% ../nbs/25_cli.ipynb #7f3c2762
 def _import_libraries():
     "Import torch and diffusers without their warnings"
     import warnings
@@ -56,20 +56,20 @@ def _import_libraries():
     if 'diffusers' not in sys.modules: _log.info('loading torch and diffusers')
     import diffusers  # noqa: F401
 
-# %% ../nbs/25_cli.ipynb #6253a23e
+# %% ../nbs/25_cli.ipynb #bfd0140e
 def _set_threads(n):
     "Threads of torch on the CPU; 0 keeps what torch chose"
     import torch
     if n: torch.set_num_threads(n)
 
-# %% ../nbs/25_cli.ipynb #8b2b1072
+# %% ../nbs/25_cli.ipynb #86e39ba1
 def student_folder(checkpoint: str) -> Path: # folder of a run, or of its student -> the student's folder
     "The folder that holds `student.json`"
     for folder in (Path(checkpoint), Path(checkpoint)/'student'):
         if (folder/'student.json').is_file(): return folder
     raise ValueError(f'checkpoint: no student in {checkpoint} (no student.json); give the folder of a run or its student/ folder')
 
-# %% ../nbs/25_cli.ipynb #7eb0a0e4
+# %% ../nbs/25_cli.ipynb #b92e29fe
 def check_output(output: str, # path of a file to be written
                  suffixes: tuple[str, ...] # those that it may have, in lower case
                 ):
@@ -81,36 +81,36 @@ def check_output(output: str, # path of a file to be written
     if not path.resolve().parent.is_dir():
         raise ValueError(f'output: no folder {str(path.parent)!r}; make it first')
 
-# %% ../nbs/25_cli.ipynb #bad18e55
+# %% ../nbs/25_cli.ipynb #e5b0a4b1
 def check_seed(seed: int):
     "Refuse a seed that torch cannot take: it holds them in 64 bits"
-    if not 0 <= seed < 2**64: raise ValueError(f'--seed: expected 0 to {2**64 - 1}, got {seed}')
+    if not -2**63 <= seed < 2**64: raise ValueError(f'--seed: expected {-2**63} to {2**64 - 1}, got {seed}')
 
-# %% ../nbs/25_cli.ipynb #2abb983c
+# %% ../nbs/25_cli.ipynb #e9d62230
 def _integers(option: str, text: str) -> tuple[int, ...]:
     "Integers that stand in an option with commas between them"
     try: return tuple(int(v) for v in text.split(','))
     except ValueError: raise ValueError(f'--{option}: expected integers separated by commas, got {text!r}') from None
 
-# %% ../nbs/25_cli.ipynb #6082eda2
+# %% ../nbs/25_cli.ipynb #23f80105
 TRACKERS = ['none', 'tensorboard', 'mlflow', 'wandb', 'all']
 
 def _configuration(config, overrides, tracker=None, output=None):
     "The configuration that the arguments of a command make"
     from pdd_nb.config import load_config
     more = [] if tracker is None else [f'training.tracker={tracker}']
-    cfg = load_config(config, *overrides, *more)
-    if output: cfg.output = output
-    return cfg
+    if output: more.append(f'output={output}')
+    return load_config(config, *overrides, *more)
 
-# %% ../nbs/25_cli.ipynb #cad6b787
+# %% ../nbs/25_cli.ipynb #c55ac44d
 def _plan(cfg) -> Result:
     "Stages, network calls and memory of a run, computed from shapes"
+    _import_libraries()
     from pdd_nb.plan import plan, plan_text
     p = plan(cfg)
     return Result(plan_text(p), {k: v for k, v in p.items() if k != 'config'})
 
-# %% ../nbs/25_cli.ipynb #f30c2a8e
+# %% ../nbs/25_cli.ipynb #1dcf8ae8
 def _report_on(run: Path) -> str: # folder -> the page
     "Write the report on an evaluated run, and add both to its logs"
     from pdd_nb.report import report
@@ -120,14 +120,31 @@ def _report_on(run: Path) -> str: # folder -> the page
     track_evaluation(run)
     return str(page)
 
-# %% ../nbs/25_cli.ipynb #299ce09c
+# %% ../nbs/25_cli.ipynb #fbd39bcc
 def _evaluate_and_report(run: Path, cfg, quiet: bool) -> Result:
     "Evaluate the student of a finished run and write the report"
-    from pdd_nb.evaluation import evaluate_run, table
+    from pdd_nb.evaluation import evaluate_run, results_table
     results = evaluate_run(run, cfg, progress=not quiet)
     places = dict(pictures=str(run/'grid.png'), report=_report_on(run), student=str(run/'student'))
     lines = [f'{k}: {v}' for k, v in places.items()]
-    return Result('\n'.join([table(results['results']), '', *lines]), results, run=str(run), **places)
+    return Result('\n'.join([results_table(results['results']), '', *lines]), results, run=str(run), **places)
+
+# %% ../nbs/25_cli.ipynb #8cad62e6
+def _check_source(source: str): # the setting `data.source`
+    "Refuse a source of files that are not there"
+    path = os.path.expanduser(source)
+    listed = source == 'scenes' or source.startswith('hf:') or source.endswith('.tar')     # `data.check_source` looks into these
+    if not listed and not os.path.exists(path): raise ValueError(f'data.source: no file or folder {source!r}')
+
+# %% ../nbs/25_cli.ipynb #df0f733a
+def _check_run(cfg): # a configuration
+    "Check everything that a run reads or writes before it loads anything"
+    from pdd_nb.config import check_files
+    check_files(cfg)
+    _check_source(cfg.data.source)
+    _import_libraries()
+    from pdd_nb.data import check_source
+    check_source(cfg.data)
 
 # %% ../nbs/25_cli.ipynb #20ac4a0a
 @command('pdd-train --config default training.steps=50 --output runs/short')
@@ -141,8 +158,8 @@ def pdd_train(*overrides: str, # settings as key=value, such as training.lr=1e-4
              ) -> Result | None:
     "Distil a teacher into a few-step student, evaluate it, and draw both"
     cfg = _configuration(config, overrides, tracker=tracker, output=output)
-    _import_libraries()
     if dry_run: return _plan(cfg)
+    _check_run(cfg)
     from pdd_nb.trainer import distill
     run = distill(cfg, not restart, quiet)
     if int(os.environ.get('RANK', 0)): return None                 # one process evaluates
@@ -150,21 +167,21 @@ def pdd_train(*overrides: str, # settings as key=value, such as training.lr=1e-4
     student = str(run/'student')
     return Result(f'student: {student}', run=str(run), student=student)
 
-# %% ../nbs/25_cli.ipynb #789afe42
+# %% ../nbs/25_cli.ipynb #8776603a
 def _configuration_of(checkpoint: str) -> Path | None:
     "The configuration of the run that a student belongs to, if it is there"
     folder = Path(checkpoint)
     return next((p for p in (folder/'config.yaml', folder.parent/'config.yaml') if p.is_file()), None)
 
-# %% ../nbs/25_cli.ipynb #3280a6f1
+# %% ../nbs/25_cli.ipynb #0292efbb
 def _figures(results: dict) -> str: # what `evaluate_run` returns
     "The figures of an evaluation as a table, and which targets were met"
-    from pdd_nb.evaluation import table
+    from pdd_nb.evaluation import results_table
     from pdd_nb.report import target_rows
     targets = target_rows([dict(name='', result=results)])[1:]
-    return '\n'.join([table(results['results']), *[f"{' '.join(t[1:4])}: {t[4]}" for t in targets]])
+    return '\n'.join([results_table(results['results']), *[f"{' '.join(t[1:4])}: {t[4]}" for t in targets]])
 
-# %% ../nbs/25_cli.ipynb #b7cc1710
+# %% ../nbs/25_cli.ipynb #d064fac2
 @command('pdd-evaluate --checkpoint runs/default --prompts 2000')
 def pdd_evaluate(*overrides: str, # settings as key=value
                  checkpoint: Required, # folder of a run, or of its student
@@ -174,12 +191,13 @@ def pdd_evaluate(*overrides: str, # settings as key=value
                  quiet: bool = False # no progress
                 ) -> Result:
     "Score a student beside its teacher, and write a report"
-    from pdd_nb.config import protocol_from
+    from pdd_nb.config import check_files, protocol_from
     student_folder(checkpoint)
     own = _configuration_of(checkpoint)
     cfg = _configuration(config or own or 'default', overrides)
     if protocol: cfg = protocol_from(protocol, cfg)
     if prompts is not None: cfg.evaluation.prompts = prompts
+    check_files(cfg)
     _import_libraries()
     _set_threads(cfg.threads)
     from pdd_nb.evaluation import evaluate_run
@@ -197,7 +215,7 @@ def pdd_encode(*overrides: str, # settings as key=value
               ) -> Result | None:
     "Encode images and captions once, for many runs; by several processes under accelerate launch"
     cfg = _configuration(config, overrides)
-    _import_libraries()
+    _check_run(cfg)
     _set_threads(cfg.threads)
     from accelerate import PartialState
     from pdd_nb.encoded import encode_data
@@ -210,7 +228,7 @@ def pdd_encode(*overrides: str, # settings as key=value
     text = f"{n['items']} items, {n['captions']} distinct captions, {n['bad']} bad items"
     return Result(f'{data.folder}: {text}', n, folder=str(data.folder))
 
-# %% ../nbs/25_cli.ipynb #bc2f6661
+# %% ../nbs/25_cli.ipynb #bdc82516
 @command('pdd-report runs/default runs/ablation --output both.html')
 def pdd_report(*runs: str, # folders of runs
                output: str = None # the HTML file to write; default: report.html in the first run
@@ -224,7 +242,7 @@ def pdd_report(*runs: str, # folders of runs
     page = str(report(list(runs), output))
     return Result(page, report=page)
 
-# %% ../nbs/25_cli.ipynb #678f2a42
+# %% ../nbs/25_cli.ipynb #58731903
 @command("pdd-predict --checkpoint runs/default --prompt 'a red circle above a blue star' --output star.png")
 def pdd_predict(*, checkpoint: Required, # folder of a run, or of its student
                 prompt: Required, # what to draw
@@ -239,11 +257,11 @@ def pdd_predict(*, checkpoint: Required, # folder of a run, or of its student
     check_output(output, ('.png', '.jpg', '.jpeg', '.webp'))
     check_seed(seed)
     _import_libraries()
-    from pdd_nb.sampling import predict
-    predict(checkpoint, prompt, output, num_inference_steps, seed=seed, teacher=teacher, guidance_scale=guidance_scale)
+    from pdd_nb.sampling import text_to_image
+    text_to_image(checkpoint, prompt, output, num_inference_steps, seed=seed, teacher=teacher, guidance_scale=guidance_scale)
     return Result(output, output=output, prompt=prompt, seed=seed)
 
-# %% ../nbs/25_cli.ipynb #0e03fff4
+# %% ../nbs/25_cli.ipynb #e2938696
 @command('pdd-export runs/default --output exports/four-steps')
 def pdd_export(*runs: str, # folders of runs: of one, or of several of one teacher with different numbers of steps
                output: Required, # the folder to make
@@ -263,7 +281,7 @@ def pdd_export(*runs: str, # folders of runs: of one, or of several of one teach
     folder = str(export.export(runs, output, **options))
     return Result(export.push(folder, repo_id) if push else folder, folder=folder)
 
-# %% ../nbs/25_cli.ipynb #838f7525
+# %% ../nbs/25_cli.ipynb #2c7777d0
 ALL_SAMPLERS = 'independent,uniform,static,loss,divergence,progress,both,balanced'
 
 @command('pdd-ablate --world mixture --samplers uniform,progress --seeds 0,1,2')
@@ -282,7 +300,7 @@ def pdd_ablate(*overrides: str, # settings as key=value, for a configuration
     results = ablate(output, world, names, seeds=some, budgets=updates, quiet=quiet, overrides=overrides)
     return Result(table(results), results)
 
-# %% ../nbs/25_cli.ipynb #46fad4d4
+# %% ../nbs/25_cli.ipynb #0a0b5849
 def _throughput_text(v: dict) -> str: # what `plan.throughput` returns
     "Speed and memory in one line"
     from pdd_nb.plan import size
@@ -291,7 +309,7 @@ def _throughput_text(v: dict) -> str: # what `plan.throughput` returns
     measured = f", {size(v['measured'])} measured" if v['measured'] else ''
     return f"{speed}{share}; memory {size(v['computed'])} computed{measured}"
 
-# %% ../nbs/25_cli.ipynb #fb5ad298
+# %% ../nbs/25_cli.ipynb #cdf8945e
 def _overhead_text(stages: dict) -> str: # what `bench.step_overhead` returns
     "A line for each stage"
     def line(name, v):
@@ -299,7 +317,7 @@ def _overhead_text(stages: dict) -> str: # what `bench.step_overhead` returns
         return f"{name}: {times}, ratio {v['ratio']:.3f}; the curriculum's share {100*v['curriculum']:.2f} %"
     return '\n'.join(line(*stage) for stage in stages.items())
 
-# %% ../nbs/25_cli.ipynb #480a5ce2
+# %% ../nbs/25_cli.ipynb #b398dedb
 @command('pdd-bench training.batch_size=16')
 def pdd_bench(*overrides: str, # settings as key=value
               config: str = 'default', # the configuration whose training step is timed
@@ -326,7 +344,7 @@ def _version(package: str) -> str | None:
     try: return version(package)
     except PackageNotFoundError: return None
 
-# %% ../nbs/25_cli.ipynb #dac5c0b3
+# %% ../nbs/25_cli.ipynb #93753dd7
 def _extras() -> dict[str, dict]: # extra -> package -> version, or `None` if it is not installed
     "The optional parts of the package, and what each of them needs"
     from importlib.metadata import requires
@@ -337,7 +355,7 @@ def _extras() -> dict[str, dict]: # extra -> package -> version, or `None` if it
         if extra and extra[1] != 'dev': found.setdefault(extra[1], {})[r.name] = _version(r.name)
     return found
 
-# %% ../nbs/25_cli.ipynb #d54fa39e
+# %% ../nbs/25_cli.ipynb #f24daea4
 def _hardware() -> dict:
     "Devices, cores that the process may use, and memory in GiB"
     import torch
@@ -347,7 +365,7 @@ def _hardware() -> dict:
     memory = os.sysconf('SC_PAGE_SIZE')*os.sysconf('SC_PHYS_PAGES')/2**30 if hasattr(os, 'sysconf') else None
     return dict(device=names or ['cpu'], cuda=torch.version.cuda, cores=cores, memory_gib=memory and round(memory, 1))
 
-# %% ../nbs/25_cli.ipynb #e76ac625
+# %% ../nbs/25_cli.ipynb #8be2b946
 def _shown(v) -> str:
     "A value of `pdd-info` as text"
     if isinstance(v, list): return ', '.join(map(str, v))
@@ -355,7 +373,7 @@ def _shown(v) -> str:
     def packages(p): return ', '.join(f'{n} {w}' if w else f'{n} missing' for n, w in p.items())
     return '; '.join(f'{k} ({packages(p)})' for k, p in v.items())
 
-# %% ../nbs/25_cli.ipynb #2133bb7e
+# %% ../nbs/25_cli.ipynb #4a31e19d
 LIBRARIES = ('torch', 'diffusers', 'transformers', 'peft', 'accelerate', 'torchmetrics', 'numpy')
 
 @command('pdd-info --json')
@@ -375,7 +393,7 @@ def fail(name: str, message) -> NoReturn:
     print(f"{name}: {' '.join(str(message).split())}", file=sys.stderr)
     raise SystemExit(2)
 
-# %% ../nbs/25_cli.ipynb #7baa9b27
+# %% ../nbs/25_cli.ipynb #038f7f4b
 STATUS = 'exit status: 0 done; 2 a mistake of the user, reported in one line; 130 interrupted; another: an error of the program'
 
 def parser(name: str) -> ArgumentParser:
@@ -387,13 +405,13 @@ def parser(name: str) -> ArgumentParser:
     p.error = lambda message: fail(name, f'{message}; see {name} --help')
     return p
 
-# %% ../nbs/25_cli.ipynb #a5e959ab
+# %% ../nbs/25_cli.ipynb #5b90aadb
 def _positional(f: Callable) -> str | None:
     "The name of a function's `*parameter`, if it has one"
     kinds = signature(f).parameters
     return next((k for k, v in kinds.items() if v.kind is Parameter.VAR_POSITIONAL), None)
 
-# %% ../nbs/25_cli.ipynb #4eacd052
+# %% ../nbs/25_cli.ipynb #dfc623c9
 def _unknown_option(given: str, name: str, known: list[str]) -> str:
     "What to answer to an option that does not exist"
     near = get_close_matches(given.partition('=')[0], known, 1)
@@ -401,14 +419,14 @@ def _unknown_option(given: str, name: str, known: list[str]) -> str:
     if '.' in given and '=' in given: return f"{given}: unknown option; settings have no dashes: {given.lstrip('-')}"
     return f'{given}: unknown option; see {name} --help'
 
-# %% ../nbs/25_cli.ipynb #6e24c029
+# %% ../nbs/25_cli.ipynb #1fbf6468
 PATHS = ('checkpoint', 'output', 'protocol', 'config', 'teacher', 'world')
 
 def _expanded(options: dict) -> dict:
     "Options with the home folder in place of `~`, which a shell leaves in --output=~/run"
     return {k: os.path.expanduser(v) if k in PATHS and isinstance(v, str) else v for k, v in options.items()}
 
-# %% ../nbs/25_cli.ipynb #f112c4a1
+# %% ../nbs/25_cli.ipynb #299de238
 def parse(name: str, argv: list) -> tuple[list, dict]:
     "Positional arguments and options of a command"
     p, many = parser(name), _positional(COMMANDS[name])
@@ -422,7 +440,7 @@ def parse(name: str, argv: list) -> tuple[list, dict]:
     first = options.pop(many, []) if many else []
     return [*first, *rest], _expanded(options)
 
-# %% ../nbs/25_cli.ipynb #73e0b25f
+# %% ../nbs/25_cli.ipynb #b7ced41a
 def user_error(e: BaseException) -> str | None: # the line to print, or `None` for an error of the program
     "What a user can do something about"
     kind, text = type(e).__name__, str(e) or repr(e)
@@ -433,7 +451,7 @@ def user_error(e: BaseException) -> str | None: # the line to print, or `None` f
         return f'out of memory ({text[:200]}); use a smaller batch size, or see pdd-train --dry-run for what a run needs'
     return None
 
-# %% ../nbs/25_cli.ipynb #f25299d4
+# %% ../nbs/25_cli.ipynb #e15a31fe
 RESUMABLE = ('pdd-train', 'pdd-evaluate', 'pdd-ablate')
 
 def _interrupted(name: str, options: dict) -> str:
@@ -442,7 +460,7 @@ def _interrupted(name: str, options: dict) -> str:
     how = 'the same command without --restart' if options.get('restart') else 'the same command'
     return f'{name}: interrupted; {how} goes on from the last checkpoint'
 
-# %% ../nbs/25_cli.ipynb #83bdf3cf
+# %% ../nbs/25_cli.ipynb #28b5367c
 @contextmanager
 def _logged(quiet: bool) -> Iterator[None]:
     "Show the package's log on standard error"
@@ -456,7 +474,7 @@ def _logged(quiet: bool) -> Iterator[None]:
         _log.removeHandler(handler)
         _log.setLevel(old)
 
-# %% ../nbs/25_cli.ipynb #d1bf83ce
+# %% ../nbs/25_cli.ipynb #d1db907d
 @contextmanager
 def _reported(name: str, options: dict) -> Iterator[None]:
     "End with the message and the status that a mistake or an interruption has"
@@ -469,13 +487,13 @@ def _reported(name: str, options: dict) -> Iterator[None]:
         if message is None or os.environ.get('PDD_TRACEBACK'): raise
         fail(name, message)
 
-# %% ../nbs/25_cli.ipynb #38268464
+# %% ../nbs/25_cli.ipynb #36389512
 def _escape_unknown_characters():
     "Write what the encoding of standard output or standard error lacks as an escape"
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper): stream.reconfigure(errors='backslashreplace')
 
-# %% ../nbs/25_cli.ipynb #2b21fefb
+# %% ../nbs/25_cli.ipynb #705889a3
 def _print(result: Result, as_json: bool):
     "Write a result on standard output, to the end"
     try: print(json.dumps(result) if as_json else result.text, flush=True)
@@ -491,7 +509,7 @@ def _overview() -> str:
     end = 'python -m pdd_nb COMMAND --help explains one of them; installed, it is pdd-COMMAND'
     return '\n'.join(['usage: python -m pdd_nb COMMAND ...', '', *commands, '', end])
 
-# %% ../nbs/25_cli.ipynb #3889f472
+# %% ../nbs/25_cli.ipynb #8cd3129e
 def _command_name(word: str) -> str:
     "The command that a word names, with or without `pdd-`"
     for name in (word, f'pdd-{word}'):
@@ -499,7 +517,7 @@ def _command_name(word: str) -> str:
     near = get_close_matches(word, [n.removeprefix('pdd-') for n in COMMANDS], 1)
     fail('pdd_nb', f'{word}: unknown command; ' + (f'did you mean {near[0]}?' if near else 'see python -m pdd_nb --help'))
 
-# %% ../nbs/25_cli.ipynb #0420f7b6
+# %% ../nbs/25_cli.ipynb #065b1e84
 def main(argv: list[str] | None = None) -> None: # default: the program's name and its arguments
     "Run the command that the program is called by, or, as `python -m pdd_nb`, the first argument names"
     _escape_unknown_characters()
