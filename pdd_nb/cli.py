@@ -34,7 +34,7 @@ class Result(dict):
 
     def _repr_markdown_(self): return self.text
 
-# %% ../nbs/25_cli.ipynb #8f483ccf
+# %% ../nbs/25_cli.ipynb #674b32f1
 COMMANDS: dict[str, Callable] = {}
 EXAMPLES: dict[str, str] = {}
 
@@ -46,7 +46,7 @@ def command(example: str) -> Callable: # a call, for the help text -> decorator
         return f
     return register
 
-# %% ../nbs/25_cli.ipynb #bee2e89f
+# %% ../nbs/25_cli.ipynb #f13040cf
 def _import_libraries():
     "Import torch and diffusers without their warnings"
     import warnings
@@ -56,20 +56,20 @@ def _import_libraries():
     if 'diffusers' not in sys.modules: _log.info('loading torch and diffusers')
     import diffusers  # noqa: F401
 
-# %% ../nbs/25_cli.ipynb #81bd58b6
+# %% ../nbs/25_cli.ipynb #086829dc
 def _set_threads(n):
     "Threads of torch on the CPU; 0 keeps what torch chose"
     import torch
     if n: torch.set_num_threads(n)
 
-# %% ../nbs/25_cli.ipynb #316d8a11
+# %% ../nbs/25_cli.ipynb #93d22be3
 def student_folder(checkpoint: str) -> Path: # folder of a run, or of its student -> the student's folder
     "The folder that holds `student.json`"
     for folder in (Path(checkpoint), Path(checkpoint)/'student'):
         if (folder/'student.json').is_file(): return folder
     raise ValueError(f'checkpoint: no student in {checkpoint} (no student.json); give the folder of a run or its student/ folder')
 
-# %% ../nbs/25_cli.ipynb #8b88a3aa
+# %% ../nbs/25_cli.ipynb #d8279bb0
 def check_output(output: str, # path of a file to be written
                  suffixes: tuple[str, ...] # those that it may have, in lower case
                 ):
@@ -81,18 +81,18 @@ def check_output(output: str, # path of a file to be written
     if not path.resolve().parent.is_dir():
         raise ValueError(f'output: no folder {str(path.parent)!r}; make it first')
 
-# %% ../nbs/25_cli.ipynb #ae0c075c
+# %% ../nbs/25_cli.ipynb #9174dea6
 def check_seed(seed: int):
     "Refuse a seed that torch cannot take: it holds them in 64 bits"
     if not -2**63 <= seed < 2**64: raise ValueError(f'--seed: expected {-2**63} to {2**64 - 1}, got {seed}')
 
-# %% ../nbs/25_cli.ipynb #e9211e02
+# %% ../nbs/25_cli.ipynb #1f32ee54
 def _integers(option: str, text: str) -> tuple[int, ...]:
     "Integers that stand in an option with commas between them"
     try: return tuple(int(v) for v in text.split(','))
     except ValueError: raise ValueError(f'--{option}: expected integers separated by commas, got {text!r}') from None
 
-# %% ../nbs/25_cli.ipynb #6bc74b45
+# %% ../nbs/25_cli.ipynb #5cab356c
 LOGGERS = ['none', 'tensorboard', 'mlflow', 'wandb', 'all']
 
 def _configuration(config, overrides, tracker=None, output=None):
@@ -102,7 +102,7 @@ def _configuration(config, overrides, tracker=None, output=None):
     if output: more.append(f'output={output}')
     return load_config(config, *overrides, *more)
 
-# %% ../nbs/25_cli.ipynb #75c66e9a
+# %% ../nbs/25_cli.ipynb #76c269e6
 def _plan(cfg) -> Result:
     "Stages, network calls and memory of a run, computed from shapes"
     _import_libraries()
@@ -110,7 +110,7 @@ def _plan(cfg) -> Result:
     p = plan(cfg)
     return Result(plan_text(p), {k: v for k, v in p.items() if k != 'config'})
 
-# %% ../nbs/25_cli.ipynb #9a3a08c9
+# %% ../nbs/25_cli.ipynb #20c8dc8e
 def _report_on(run: Path) -> str: # folder -> the page
     "Write the report on an evaluated run, and add both to its logs"
     from pdd_nb.report import report
@@ -120,7 +120,7 @@ def _report_on(run: Path) -> str: # folder -> the page
     log_evaluation(run)
     return str(page)
 
-# %% ../nbs/25_cli.ipynb #4fc4b8a5
+# %% ../nbs/25_cli.ipynb #3fa61519
 def _evaluate_and_report(run: Path, cfg, quiet: bool) -> Result:
     "Evaluate the student of a finished run and write the report"
     from pdd_nb.evaluation import evaluate_run, results_table
@@ -129,14 +129,14 @@ def _evaluate_and_report(run: Path, cfg, quiet: bool) -> Result:
     lines = [f'{k}: {v}' for k, v in places.items()]
     return Result('\n'.join([results_table(results['results']), '', *lines]), results, run=str(run), **places)
 
-# %% ../nbs/25_cli.ipynb #20e6587c
+# %% ../nbs/25_cli.ipynb #8a9ce71a
 def _check_source(source: str): # the setting `data.source`
     "Refuse a source of files that are not there"
     path = os.path.expanduser(source)
     listed = source == 'scenes' or source.startswith('hf:') or source.endswith('.tar')     # `data.check_source` looks into these
     if not listed and not os.path.exists(path): raise ValueError(f'data.source: no file or folder {source!r}')
 
-# %% ../nbs/25_cli.ipynb #a48af2d1
+# %% ../nbs/25_cli.ipynb #55252582
 def _check_run(cfg): # a configuration
     "Check everything that a run reads or writes before it loads anything"
     from pdd_nb.config import check_files
@@ -167,13 +167,13 @@ def pdd_train(*overrides: str, # settings as key=value, such as training.lr=1e-4
     student = str(run/'student')
     return Result(f'student: {student}', run=str(run), student=student)
 
-# %% ../nbs/25_cli.ipynb #32a70cdf
+# %% ../nbs/25_cli.ipynb #736db72f
 def _configuration_of(checkpoint: str) -> Path | None:
     "The configuration of the run that a student belongs to, if it is there"
     folder = Path(checkpoint)
     return next((p for p in (folder/'config.yaml', folder.parent/'config.yaml') if p.is_file()), None)
 
-# %% ../nbs/25_cli.ipynb #12dcdd04
+# %% ../nbs/25_cli.ipynb #b35f6193
 def _figures(results: dict) -> str: # what `evaluate_run` returns
     "The figures of an evaluation as a table, and which targets were met"
     from pdd_nb.evaluation import results_table
@@ -181,7 +181,7 @@ def _figures(results: dict) -> str: # what `evaluate_run` returns
     targets = target_rows([dict(name='', result=results)])[1:]
     return '\n'.join([results_table(results['results']), *[f"{' '.join(t[1:4])}: {t[4]}" for t in targets]])
 
-# %% ../nbs/25_cli.ipynb #cab0c655
+# %% ../nbs/25_cli.ipynb #4073beba
 @command('pdd-evaluate --checkpoint runs/default --prompts 2000')
 def pdd_evaluate(*overrides: str, # settings as key=value
                  checkpoint: Required, # folder of a run, or of its student
@@ -228,7 +228,7 @@ def pdd_encode(*overrides: str, # settings as key=value
     text = f"{n['items']} items, {n['captions']} distinct captions, {n['bad']} bad items"
     return Result(f'{data.folder}: {text}', n, folder=str(data.folder))
 
-# %% ../nbs/25_cli.ipynb #e509e179
+# %% ../nbs/25_cli.ipynb #7b7e6a63
 @command('pdd-report runs/default runs/ablation --output both.html')
 def pdd_report(*runs: str, # folders of runs
                output: str = None # the HTML file to write; default: report.html in the first run
@@ -242,7 +242,7 @@ def pdd_report(*runs: str, # folders of runs
     page = str(report(list(runs), output))
     return Result(page, report=page)
 
-# %% ../nbs/25_cli.ipynb #905d5a21
+# %% ../nbs/25_cli.ipynb #b93d8ab9
 @command("pdd-predict --checkpoint runs/default --prompt 'a red circle above a blue star' --output star.png")
 def pdd_predict(*, checkpoint: Required, # folder of a run, or of its student
                 prompt: Required, # what to draw
@@ -261,7 +261,7 @@ def pdd_predict(*, checkpoint: Required, # folder of a run, or of its student
     text_to_image(checkpoint, prompt, output, num_inference_steps, seed=seed, teacher=teacher, guidance_scale=guidance_scale)
     return Result(output, output=output, prompt=prompt, seed=seed)
 
-# %% ../nbs/25_cli.ipynb #c7c37163
+# %% ../nbs/25_cli.ipynb #0b107644
 @command('pdd-export runs/default --output exports/four-steps')
 def pdd_export(*runs: str, # folders of runs: of one, or of several of one teacher with different numbers of steps
                output: Required, # the folder to make
@@ -281,7 +281,7 @@ def pdd_export(*runs: str, # folders of runs: of one, or of several of one teach
     folder = str(export.export(runs, output, **options))
     return Result(export.push(folder, repo_id) if push else folder, folder=folder)
 
-# %% ../nbs/25_cli.ipynb #91d22aaf
+# %% ../nbs/25_cli.ipynb #21a5ca79
 ALL_SAMPLERS = 'independent,uniform,static,loss,divergence,progress,both,balanced'
 
 @command('pdd-ablate --world mixture --samplers uniform,progress --seeds 0,1,2')
@@ -300,7 +300,7 @@ def pdd_ablate(*overrides: str, # settings as key=value, for a configuration
     results = ablate(output, world, names, seeds=some, budgets=updates, quiet=quiet, overrides=overrides)
     return Result(table(results), results)
 
-# %% ../nbs/25_cli.ipynb #474eb4bc
+# %% ../nbs/25_cli.ipynb #33899cb3
 def _throughput_text(v: dict) -> str: # what `plan.throughput` returns
     "Speed and memory in one line"
     from pdd_nb.plan import size
@@ -309,7 +309,7 @@ def _throughput_text(v: dict) -> str: # what `plan.throughput` returns
     measured = f", {size(v['measured'])} measured" if v['measured'] else ''
     return f"{speed}{share}; memory {size(v['computed'])} computed{measured}"
 
-# %% ../nbs/25_cli.ipynb #465dd30d
+# %% ../nbs/25_cli.ipynb #8a7d8be7
 def _overhead_text(stages: dict) -> str: # what `bench.step_overhead` returns
     "A line for each stage"
     def line(name, v):
@@ -317,7 +317,7 @@ def _overhead_text(stages: dict) -> str: # what `bench.step_overhead` returns
         return f"{name}: {times}, ratio {v['ratio']:.3f}; the curriculum's share {100*v['curriculum']:.2f} %"
     return '\n'.join(line(*stage) for stage in stages.items())
 
-# %% ../nbs/25_cli.ipynb #f113c511
+# %% ../nbs/25_cli.ipynb #36237a8b
 @command('pdd-bench training.batch_size=16')
 def pdd_bench(*overrides: str, # settings as key=value
               config: str = 'default', # the configuration whose training step is timed
@@ -344,7 +344,7 @@ def _version(package: str) -> str | None:
     try: return version(package)
     except PackageNotFoundError: return None
 
-# %% ../nbs/25_cli.ipynb #472773c5
+# %% ../nbs/25_cli.ipynb #c9d5da85
 def _extras() -> dict[str, dict]: # extra -> package -> version, or `None` if it is not installed
     "The optional parts of the package, and what each of them needs"
     from importlib.metadata import requires
@@ -355,7 +355,7 @@ def _extras() -> dict[str, dict]: # extra -> package -> version, or `None` if it
         if extra and extra[1] != 'dev': found.setdefault(extra[1], {})[r.name] = _version(r.name)
     return found
 
-# %% ../nbs/25_cli.ipynb #7d4e41ce
+# %% ../nbs/25_cli.ipynb #05e2720f
 def _hardware() -> dict:
     "Devices, cores that the process may use, and memory in GiB"
     import torch
@@ -365,7 +365,7 @@ def _hardware() -> dict:
     memory = os.sysconf('SC_PAGE_SIZE')*os.sysconf('SC_PHYS_PAGES')/2**30 if hasattr(os, 'sysconf') else None
     return dict(device=names or ['cpu'], cuda=torch.version.cuda, cores=cores, memory_gib=memory and round(memory, 1))
 
-# %% ../nbs/25_cli.ipynb #61d9e2c8
+# %% ../nbs/25_cli.ipynb #156ac162
 def _shown(v) -> str:
     "A value of `pdd-info` as text"
     if isinstance(v, list): return ', '.join(map(str, v))
@@ -373,7 +373,7 @@ def _shown(v) -> str:
     def packages(p): return ', '.join(f'{n} {w}' if w else f'{n} missing' for n, w in p.items())
     return '; '.join(f'{k} ({packages(p)})' for k, p in v.items())
 
-# %% ../nbs/25_cli.ipynb #96f88fb4
+# %% ../nbs/25_cli.ipynb #70e1245b
 LIBRARIES = ('torch', 'diffusers', 'transformers', 'peft', 'accelerate', 'torchmetrics', 'numpy')
 
 @command('pdd-info --json')
@@ -393,7 +393,7 @@ def fail(name: str, message) -> NoReturn:
     print(f"{name}: {' '.join(str(message).split())}", file=sys.stderr)
     raise SystemExit(2)
 
-# %% ../nbs/25_cli.ipynb #b9902df8
+# %% ../nbs/25_cli.ipynb #922a9737
 STATUS = 'exit status: 0 done; 2 a mistake of the user, reported in one line; 130 interrupted; another: an error of the program'
 
 def parser(name: str) -> ArgumentParser:
@@ -405,13 +405,13 @@ def parser(name: str) -> ArgumentParser:
     p.error = lambda message: fail(name, f'{message}; see {name} --help')
     return p
 
-# %% ../nbs/25_cli.ipynb #563e60c6
+# %% ../nbs/25_cli.ipynb #a76c3207
 def _positional(f: Callable) -> str | None:
     "The name of a function's `*parameter`, if it has one"
     kinds = signature(f).parameters
     return next((k for k, v in kinds.items() if v.kind is Parameter.VAR_POSITIONAL), None)
 
-# %% ../nbs/25_cli.ipynb #f0ee3e0d
+# %% ../nbs/25_cli.ipynb #bcbf4a4c
 def _unknown_option(given: str, name: str, known: list[str]) -> str:
     "What to answer to an option that does not exist"
     near = get_close_matches(given.partition('=')[0], known, 1)
@@ -419,14 +419,14 @@ def _unknown_option(given: str, name: str, known: list[str]) -> str:
     if '.' in given and '=' in given: return f"{given}: unknown option; settings have no dashes: {given.lstrip('-')}"
     return f'{given}: unknown option; see {name} --help'
 
-# %% ../nbs/25_cli.ipynb #0ab9282f
+# %% ../nbs/25_cli.ipynb #7f7bb342
 PATHS = ('checkpoint', 'output', 'protocol', 'config', 'teacher', 'world')
 
 def _expanded(options: dict) -> dict:
     "Options with the home folder in place of `~`, which a shell leaves in --output=~/run"
     return {k: os.path.expanduser(v) if k in PATHS and isinstance(v, str) else v for k, v in options.items()}
 
-# %% ../nbs/25_cli.ipynb #152aaf31
+# %% ../nbs/25_cli.ipynb #f2587210
 def parse(name: str, argv: list) -> tuple[list, dict]:
     "Positional arguments and options of a command"
     p, many = parser(name), _positional(COMMANDS[name])
@@ -440,7 +440,7 @@ def parse(name: str, argv: list) -> tuple[list, dict]:
     first = options.pop(many, []) if many else []
     return [*first, *rest], _expanded(options)
 
-# %% ../nbs/25_cli.ipynb #33f781b7
+# %% ../nbs/25_cli.ipynb #331b6eb4
 def user_error(e: BaseException) -> str | None: # the line to print, or `None` for an error of the program
     "What a user can do something about"
     kind, text = type(e).__name__, str(e) or repr(e)
@@ -451,7 +451,7 @@ def user_error(e: BaseException) -> str | None: # the line to print, or `None` f
         return f'out of memory ({text[:200]}); use a smaller batch size, or see pdd-train --dry-run for what a run needs'
     return None
 
-# %% ../nbs/25_cli.ipynb #eef51de2
+# %% ../nbs/25_cli.ipynb #3913a724
 RESUMABLE = ('pdd-train', 'pdd-evaluate', 'pdd-ablate')
 
 def _interrupted(name: str, options: dict) -> str:
@@ -460,7 +460,7 @@ def _interrupted(name: str, options: dict) -> str:
     how = 'the same command without --restart' if options.get('restart') else 'the same command'
     return f'{name}: interrupted; {how} goes on from the last checkpoint'
 
-# %% ../nbs/25_cli.ipynb #13dcf8b9
+# %% ../nbs/25_cli.ipynb #57351ee6
 @contextmanager
 def _logged(quiet: bool) -> Iterator[None]:
     "Show the package's log on standard error"
@@ -474,7 +474,7 @@ def _logged(quiet: bool) -> Iterator[None]:
         _log.removeHandler(handler)
         _log.setLevel(old)
 
-# %% ../nbs/25_cli.ipynb #ed520b73
+# %% ../nbs/25_cli.ipynb #10d55f9d
 @contextmanager
 def _reported(name: str, options: dict) -> Iterator[None]:
     "End with the message and the status that a mistake or an interruption has"
@@ -487,13 +487,13 @@ def _reported(name: str, options: dict) -> Iterator[None]:
         if message is None or os.environ.get('PDD_TRACEBACK'): raise
         fail(name, message)
 
-# %% ../nbs/25_cli.ipynb #34624208
+# %% ../nbs/25_cli.ipynb #d632b31b
 def _escape_unknown_characters():
     "Write what the encoding of standard output or standard error lacks as an escape"
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper): stream.reconfigure(errors='backslashreplace')
 
-# %% ../nbs/25_cli.ipynb #f7875446
+# %% ../nbs/25_cli.ipynb #dd012311
 def _print(result: Result, as_json: bool):
     "Write a result on standard output, to the end"
     try: print(json.dumps(result) if as_json else result.text, flush=True)
@@ -509,7 +509,7 @@ def _overview() -> str:
     end = 'python -m pdd_nb COMMAND --help explains one of them; installed, it is pdd-COMMAND'
     return '\n'.join(['usage: python -m pdd_nb COMMAND ...', '', *commands, '', end])
 
-# %% ../nbs/25_cli.ipynb #9c0f4b80
+# %% ../nbs/25_cli.ipynb #31635f2e
 def _command_name(word: str) -> str:
     "The command that a word names, with or without `pdd-`"
     for name in (word, f'pdd-{word}'):
@@ -517,7 +517,7 @@ def _command_name(word: str) -> str:
     near = get_close_matches(word, [n.removeprefix('pdd-') for n in COMMANDS], 1)
     fail('pdd_nb', f'{word}: unknown command; ' + (f'did you mean {near[0]}?' if near else 'see python -m pdd_nb --help'))
 
-# %% ../nbs/25_cli.ipynb #8178d946
+# %% ../nbs/25_cli.ipynb #f8588fec
 def main(argv: list[str] | None = None) -> None: # default: the program's name and its arguments
     "Run the command that the program is called by, or, as `python -m pdd_nb`, the first argument names"
     _escape_unknown_characters()

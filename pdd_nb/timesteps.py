@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PREDICTION_TYPES', 'Schedule', 'log_snr', 'Grid', 'trailing_grid', 'stage_grids', 'bcast', 'to_x', 'from_x',
-           'noisify', 'ddim_step', 'two_step_target', 'student_scheduler', 'flow_scheduler', 'scheduler_grid']
+           'noisify', 'ddim_step', 'two_step_target', 'student_scheduler', 'is_flow', 'check_scheduler',
+           'flow_scheduler', 'scheduler_grid']
 
 # %% ../nbs/02_timesteps.ipynb #555d0d0d
 import copy
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler
+from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from .config import halvings
@@ -47,25 +48,30 @@ class Grid:
     t: Tensor     # `(n,)` float32: the timesteps that the network is told
     alpha: Tensor # `(n+1,)` float64; the last point is the clean image, 1
     sigma: Tensor # `(n+1,)` float64; the last point is the clean image, 0
+    walked: int = 0 # steps that diffusers takes where `n` are asked: one more for some `n`, by a rounding error
 
     def __len__(self): return len(self.t)
-    def to(self, device, dtype=torch.float32): "On a device, ready for training"; return Grid(self.t.to(device), self.alpha.to(device, dtype), self.sigma.to(device, dtype))
+    def to(self, device, dtype=torch.float32): "On a device, ready for training"; return Grid(self.t.to(device), self.alpha.to(device, dtype), self.sigma.to(device, dtype), self.walked)
 
 def trailing_grid(schedule: Schedule, n): # number of steps, 1 to T
-    "The grid of `n` trailing timesteps; a number of steps for which diffusers takes one more is refused"
+    "The grid of `n` trailing timesteps"
     T, key = len(schedule), 'model.teacher.num_inference_steps'
     if not 1 <= n <= T: raise ValueError(f'{key}: expected at most {T}, the timesteps that the teacher was trained on, got {n}')
-    t = np.arange(T, 0, -T/n).round() - 1
-    if len(t) != n: raise ValueError(f'{key}: expected another number: diffusers takes {len(t)} steps where {n} are asked (a rounding error)')
+    walked = np.arange(T, 0, -T/n).round() - 1
+    t = walked[:n]
     at = lambda v, end: torch.cat([v[t.astype(int)], torch.tensor([end], dtype=v.dtype)])
-    return Grid(torch.from_numpy(t).float(), at(schedule.alpha, 1.), at(schedule.sigma, 0.))
+    return Grid(torch.from_numpy(t).float(), at(schedule.alpha, 1.), at(schedule.sigma, 0.), len(walked))
 
 def stage_grids(grid, start, target): # `grid(n)`, such as `trailing_grid` gives; list of `(teacher's grid, student's grid)`, one per stage
-    "The grids of all stages, each student's nested in its teacher's"
+    "The grids of all stages, each student's nested in its teacher's, and each one that diffusers walks"
+    key, other = 'model.teacher.num_inference_steps', 'start from another number of steps'
     pairs = [(grid(2*n), grid(n)) for n in halvings(start, target)]
     for fine, coarse in pairs:
-        if not torch.equal(fine.t[::2], coarse.t): raise ValueError(f'model.teacher.num_inference_steps: the timesteps of {len(coarse)} steps are not among those of {len(fine)}; '
-                                                                    'start from another number of steps')
+        if not torch.equal(fine.t[::2], coarse.t):
+            raise ValueError(f'{key}: the timesteps of {len(coarse)} steps are not among those of {len(fine)}; {other}')
+        for g in (coarse, fine):
+            if g.walked > len(g):
+                raise ValueError(f'{key}: diffusers takes {g.walked} steps where {len(g)} are asked (a rounding error); {other}')
     return pairs
 
 # %% ../nbs/02_timesteps.ipynb #a0d345de
@@ -110,6 +116,23 @@ def student_scheduler(scheduler): # the teacher's scheduler
     plain = dict(use_karras_sigmas=False, use_exponential_sigmas=False, use_beta_sigmas=False, interpolation_type='linear', timestep_type='discrete')
     return EulerDiscreteScheduler.from_config({k: v for k, v in scheduler.config.items() if k in EulerDiscreteScheduler._get_init_keys(EulerDiscreteScheduler)},
                                               timestep_spacing='trailing', final_sigmas_type='zero', **plain)
+
+# %% ../nbs/02_timesteps.ipynb #7c0e9ce3
+def is_flow(scheduler): "Does the scheduler belong to flow matching?"; return isinstance(scheduler, FlowMatchEulerDiscreteScheduler) or bool(scheduler.config.get('use_flow_sigmas'))
+
+def check_scheduler(scheduler, key='model.teacher.name'): # of a teacher; for errors
+    "Refuse, in one line, a scheduler that a student could not be trained for"
+    kind = type(scheduler).__name__
+    if is_flow(scheduler): return
+    if not torch.is_tensor(getattr(scheduler, 'alphas_cumprod', None)) or scheduler.config.get('timestep_type') == 'continuous':
+        raise ValueError(f'{key}: its {kind} is not understood; expected discrete timesteps (such as DDIMScheduler), or flow matching')
+    try: schedule, saved = Schedule.of(scheduler), student_scheduler(scheduler)
+    except (ValueError, NotImplementedError) as e: raise ValueError(f'{key}: its {kind} is not understood ({e})') from None
+    if not torch.allclose(Schedule.of(saved).alpha, schedule.alpha, atol=1e-6):
+        raise ValueError(f'{key}: the noise levels of its {kind} are not understood (EulerDiscreteScheduler has others)')
+    if schedule.prediction_type == 'epsilon' and schedule.alpha[-1] <= 2**-12:
+        raise ValueError(f'{key}: its {kind} has zero terminal SNR, where a prediction of noise says nothing about the image; '
+                         'expected v-prediction, or rescale_betas_zero_snr false in scheduler/scheduler_config.json')
 
 # %% ../nbs/02_timesteps.ipynb #87f41782
 def flow_scheduler(scheduler, mu=None): # the teacher's scheduler, for flow matching; exponent of a dynamic shift
