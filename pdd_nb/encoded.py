@@ -270,7 +270,7 @@ def rows_of_latents(teacher, most): # with `latents`, `resolution`, `device`; ro
     image = torch.zeros(1, 3, teacher.resolution, teacher.resolution, device=teacher.device)
     return rows_per_shard(dict(z=teacher.latents(image)), most)
 
-# %% ../nbs/13_encoded.ipynb #7f1aa790
+# %% ../nbs/13_encoded.ipynb #b4df2c05
 @torch.no_grad()
 def preencode(teacher, # with `encode`, `latents`, `mark`, `name`, `resolution`, `device`
               source, # of items
