@@ -22,7 +22,8 @@ from .evaluation import markdown, prompts_of
 from .families import EMBEDDED, PRECISIONS, family_of, quiet_loading
 from .models import load_student, student_note
 from .report import figures, read_run
-from .state import load_tensors, write_folder
+from .folders import write_folder
+from .state import load_tensors
 
 # %% ../nbs/23_export.ipynb #39d1669d
 def _number(v): return f'{v:g}'

@@ -24,7 +24,8 @@ from tqdm.auto import tqdm
 from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from .scenes import ATTRIBUTES, Scenes, captions, draw_scenes, meaning, sample_scenes
-from .state import cosine_lr, has_state, keyed, load_optimizer, load_state, optimizer_tensors, save_state, write_folder
+from .folders import write_folder
+from .state import cosine_lr, has_state, keyed, load_optimizer, load_state, optimizer_tensors, save_state
 from .timesteps import Schedule, from_x, noisify
 
 # %% ../nbs/06_world.ipynb #16d1a119
