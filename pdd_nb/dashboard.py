@@ -36,7 +36,8 @@ from .report import PLOTS, html_table, run_names
 from .sampling import grid_image, initial_noise, resize_images
 from .timesteps import two_step_target
 from .tracker import plot_divergence, relative_divergence
-from .trainer import Trainer, as_png, curve, plot_losses
+from .recorder import as_png, curve, plot_losses
+from .trainer import Trainer
 
 # %% ../nbs/24_dashboard.ipynb #23a112b1
 def finished(folder) -> bool: # of a run
@@ -124,11 +125,10 @@ def _control(self: BackgroundRun, trainer) -> bool:
     "Called by the trainer after each step: waits during a pause; returns whether to stop"
     self.step = trainer.step
     if not self.free.is_set():
-        trainer._tick()
-        self.waiting = True
-        self.free.wait()
-        self.waiting = False
-        trainer._clock = time.perf_counter()                       # time spent waiting is not training
+        with trainer.paused():
+            self.waiting = True
+            self.free.wait()
+            self.waiting = False
     return self.ending.is_set()
 
 # %% ../nbs/24_dashboard.ipynb #f07e9342
