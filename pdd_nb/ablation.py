@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from .config import Curriculum, halvings, load_config
 from .evaluation import Score, markdown, prompts_of
-from .mixture import Mixture, Stage, train
+from .mixture import Cohort, Mixture, train
 from .families import family_of
 from .models import few_step_teacher, load_student
 from .sampling import draw, generate

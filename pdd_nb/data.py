@@ -29,13 +29,13 @@ from .config import Data
 from .scenes import captions, draw_scenes, sample_scenes
 from .state import keyed
 
-# %% ../nbs/11_data.ipynb #a97c234d
+# %% ../nbs/11_data.ipynb #aae40a5d
 MAX_PIXELS = 2**27   # of one image: 134 megapixels, more than a medium-format camera takes
 MAX_BYTES = 2**28    # of the file, or the member of a shard, that holds one image: 256 MiB
 MAX_TEXT = 2**20     # bytes of the file, or the member of a shard, that holds one caption: 1 MiB
 warnings.filterwarnings('ignore', category=Image.DecompressionBombWarning)    # MAX_PIXELS is checked instead
 
-# %% ../nbs/11_data.ipynb #592d240c
+# %% ../nbs/11_data.ipynb #a3cee47f
 _KINDS = {stat.S_IFDIR: 'a folder', stat.S_IFIFO: 'a pipe', stat.S_IFSOCK: 'a socket',
           stat.S_IFCHR: 'a device', stat.S_IFBLK: 'a device'}
 
@@ -49,24 +49,25 @@ def check_file(path, # of the file
     if kind != stat.S_IFREG: raise ValueError(f'{_KINDS.get(kind, "not a file")}, not a regular file')
     if most and info.st_size > most: raise ValueError(f'{info.st_size} bytes, more than {most}')
 
-# %% ../nbs/11_data.ipynb #c4b091e0
+# %% ../nbs/11_data.ipynb #0a57686e
 def reason_of(error: BaseException) -> str:
     "One line that says what an exception is about, without addresses in memory; at most 200 characters"
     text = getattr(error, 'strerror', None) or ' '.join(str(error).split()) or type(error).__name__
     return re.sub(r' <.*?>| at 0x\w+', '', text)[:200]
 
-# %% ../nbs/11_data.ipynb #d4980a13
+# %% ../nbs/11_data.ipynb #d546f319
 def _to_8_bits(im: Image.Image) -> Image.Image: # of mode I or I;16
     "A grey image of 16 bits, scaled to 8"
     a = np.asarray(im)
     lo, hi = int(a.min()), int(a.max())
-    if lo < 0 or hi > 65535: raise ValueError(f'mode {im.mode} with values from {lo} to {hi}; expected 8 or 16 bits')
+    if lo < 0 or hi > 65535:
+        raise ValueError(f'mode {im.mode} with values from {lo} to {hi}; expected 8 or 16 bits')
     out = np.empty(a.shape, np.uint8)
     for k in range(0, len(a), 256):                                    # in strips, to save memory
         out[k:k + 256] = (a[k:k + 256].astype(np.uint32) + 128)//257
     return Image.fromarray(out)
 
-# %% ../nbs/11_data.ipynb #88c4e0e7
+# %% ../nbs/11_data.ipynb #bee377bf
 @lru_cache(32)
 def _srgb_transform(icc: bytes, mode): # a colour profile; 'RGB', 'L' or 'CMYK'
     "The transform from a profile to sRGB; `None` if the profile is unusable for this mode, or is sRGB up to rounding"
@@ -81,7 +82,7 @@ def _srgb_transform(icc: bytes, mode): # a colour profile; 'RGB', 'L' or 'CMYK'
     change = np.asarray(ImageCms.applyTransform(probe, transform)).astype(int) - np.asarray(probe.convert('RGB'))
     return transform if np.abs(change).max() > 1 else None
 
-# %% ../nbs/11_data.ipynb #b62ec818
+# %% ../nbs/11_data.ipynb #da912647
 def _to_srgb(im: Image.Image, icc: bytes) -> Image.Image: # without transparency; its profile
     "Colours converted to sRGB; left alone where the profile is unusable, as viewers do"
     if im.mode not in ('RGB', 'L', 'CMYK'): im = im.convert('L' if im.mode == '1' else 'RGB')
@@ -91,7 +92,7 @@ def _to_srgb(im: Image.Image, icc: bytes) -> Image.Image: # without transparency
         transform = _srgb_transform(icc, 'RGB')
     return im if transform is None else ImageCms.applyTransform(im, transform)
 
-# %% ../nbs/11_data.ipynb #efe9cc9c
+# %% ../nbs/11_data.ipynb #3dafafa8
 def _over_white(im: Image.Image, icc) -> Image.Image: # with transparency; its profile, or `None`
     "A transparent image on a white background, RGB"
     rgba = im.convert('RGBA')
@@ -113,7 +114,7 @@ def to_rgb(im: Image.Image) -> Image.Image:
     if im.has_transparency_data: return _over_white(im, icc)
     return (_to_srgb(im, icc) if icc else im).convert('RGB')
 
-# %% ../nbs/11_data.ipynb #bfe8626c
+# %% ../nbs/11_data.ipynb #7c28eefc
 class _Budget:
     "Limits an amount that is in use at one time, over all threads"
     def __init__(self, most): self.most, self.used, self.changed = most, 0, threading.Condition()
@@ -131,7 +132,7 @@ class _Budget:
 
 _decoding = _Budget(MAX_PIXELS)
 
-# %% ../nbs/11_data.ipynb #5fe0527f
+# %% ../nbs/11_data.ipynb #c4e857d8
 def _open_image(data) -> Image.Image: # path, bytes, a PIL image, or a function that gives one of these
     "An image, opened and not yet decoded"
     if callable(data): data = data()
@@ -142,7 +143,7 @@ def _open_image(data) -> Image.Image: # path, bytes, a PIL image, or a function 
     check_file(data, MAX_BYTES)
     return Image.open(data)
 
-# %% ../nbs/11_data.ipynb #5ca8f738
+# %% ../nbs/11_data.ipynb #887ef8cd
 def read_image(data, # a path, the bytes of a file, a PIL image, or a function that gives one of these
                max_pixels=MAX_PIXELS # as its header says, before it is decoded
               ) -> Image.Image:
@@ -154,10 +155,11 @@ def read_image(data, # a path, the bytes of a file, a PIL image, or a function t
             n = im.width*im.height
             if n > max_pixels: raise ValueError(f'{im.width} by {im.height} pixels, more than {max_pixels} in all')
             with _decoding.take(n): return to_rgb(im)
+    except Image.DecompressionBombError: raise ValueError(f'more than {max_pixels} pixels') from None
     except Exception as e:                                             # decoders raise anything
         raise ValueError(reason_of(e).replace(f' {str(data)!r}', '')) from None
 
-# %% ../nbs/11_data.ipynb #933149df
+# %% ../nbs/11_data.ipynb #907f5ae2
 PICTURES = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.gif', '.tif', '.tiff')    # suffixes, in small letters
 
 def _walk(folder):
@@ -174,7 +176,7 @@ def image_files(folder) -> list[Path]:
     "The image files in a folder and all folders below it, in the order of their paths"
     return [Path(folder)/n for n in _walk(folder) if Path(n).suffix.lower() in PICTURES]
 
-# %% ../nbs/11_data.ipynb #d487f9d1
+# %% ../nbs/11_data.ipynb #13197c52
 def read_prompts(path, # a text file in UTF-8
                  key='data.source' # the setting that names it, for errors
                 ) -> list[str]:
@@ -215,7 +217,7 @@ def square(im: Image.Image, # RGB
         im = im.resize((size, size), Image.Resampling.LANCZOS, box)
     return im, (h, w, t, l, size, size)
 
-# %% ../nbs/11_data.ipynb #06d2d384
+# %% ../nbs/11_data.ipynb #168f49af
 def check_caption(item: Item) -> str:
     "An item's caption without white space around it; `ValueError` if there is none or it is not UTF-8"
     text = item.caption.strip()
@@ -224,7 +226,7 @@ def check_caption(item: Item) -> str:
     except UnicodeEncodeError: raise ValueError('caption is not UTF-8') from None
     return text
 
-# %% ../nbs/11_data.ipynb #5ed1fe1b
+# %% ../nbs/11_data.ipynb #06a2717d
 def prepare(item: Item,
             size, # of a side, in pixels
             crop='center', # or 'random'
@@ -245,7 +247,7 @@ def prepare(item: Item,
     im, ids = square(im, size, *where)
     return torch.from_numpy(np.array(im)).permute(2, 0, 1), ids, text
 
-# %% ../nbs/11_data.ipynb #86453355
+# %% ../nbs/11_data.ipynb #9f7abeab
 def content_hash(values) -> str:
     "A short hash of some plain values, or of many, one at a time"
     h = hashlib.sha256()
@@ -284,7 +286,7 @@ class SceneItems(Source):
             self._at, self._images, self._texts = lo, draw_scenes(s, k, self.size), captions(s, k)[0]
         return Item(f'scene {i}', self._images[i - lo], self._texts[i - lo])
 
-# %% ../nbs/11_data.ipynb #59d96045
+# %% ../nbs/11_data.ipynb #22179565
 CAPTIONS = ('text', 'caption', 'prompt', 'captions')   # usual names of the column
 
 def caption_of(value) -> tuple[str, str]:
@@ -294,7 +296,7 @@ def caption_of(value) -> tuple[str, str]:
     if isinstance(value, str): return value, ''
     return '', f'the caption is {reason_of(ValueError(repr(value)))}, not text'
 
-# %% ../nbs/11_data.ipynb #89876663
+# %% ../nbs/11_data.ipynb #28d144c5
 def choose_column(columns, # names
                   wanted, # the name that the configuration gives, or `''`
                   usual, # names to look for otherwise
@@ -308,7 +310,7 @@ def choose_column(columns, # names
     raise ValueError(f"data.{key}: {where} has no {missing}; its columns are {', '.join(map(str, columns))}; "
                      f'name one as data.{key}')
 
-# %% ../nbs/11_data.ipynb #3cd256c3
+# %% ../nbs/11_data.ipynb #b4de3b02
 TABLES = 'metadata.jsonl', 'metadata.csv'
 
 def _parse_rows(path):
@@ -323,7 +325,7 @@ def _parse_rows(path):
             if not isinstance(row, dict): raise ValueError(f'line {k}: expected an object, one for each image')
             if row: yield row
 
-# %% ../nbs/11_data.ipynb #d0900851
+# %% ../nbs/11_data.ipynb #2d122dc5
 def read_table(path, # of a metadata file
                image_column='', caption_column='' # empty: found
               ) -> list[tuple]:
@@ -339,7 +341,7 @@ def read_table(path, # of a metadata file
     text = choose_column(columns, caption_column, CAPTIONS, key='caption_column', where=path)
     return [(row.get(image), row.get(text)) for row in rows]
 
-# %% ../nbs/11_data.ipynb #2d536c55
+# %% ../nbs/11_data.ipynb #1eb7b5bf
 @dataclass(slots=True)
 class _Row:
     "What a folder knows about an item"
@@ -357,7 +359,7 @@ def _table_row(table, name, caption): # the table's name, and a row of it
     except UnicodeEncodeError: problem = 'the file name is not UTF-8'
     return _Row(name, text, problem)
 
-# %% ../nbs/11_data.ipynb #29f81db4
+# %% ../nbs/11_data.ipynb #08c237df
 def _merge_tables(tables): # name of each table -> its rows
     "The different rows of all tables, and how many were there more than once; an error if two tables disagree"
     first, rows, repeated = {}, {}, 0                                  # the first table that lists an image
@@ -376,7 +378,7 @@ def _merge_tables(tables): # name of each table -> its rows
                          f'such as {names[0]}; keep one table')
     return list(rows.values()), repeated
 
-# %% ../nbs/11_data.ipynb #23638501
+# %% ../nbs/11_data.ipynb #188fa77f
 class Folder(Source):
     "Images in a folder, with captions in tables or in text files beside them"
     def __init__(self, path, image_column='', caption_column=''):
@@ -396,7 +398,7 @@ class Folder(Source):
 
 _FOLDER = f'expected {", ".join(PICTURES)}, with metadata.jsonl, metadata.csv or a .txt beside each'
 
-# %% ../nbs/11_data.ipynb #8a6efd0b
+# %% ../nbs/11_data.ipynb #3f1e69e7
 def _governed(name, folders): # of an image; folders that hold a table
     "Is there a table in the folder of an image, or in one above?"
     parts = name.split('/')[:-1]
@@ -421,14 +423,14 @@ def _take(self: Folder, names, tables, listed, repeated): # files; tables; their
     self.notes = [note.format(count[k], ', '.join(tables[:3])) for k, note in _NOTES.items() if count[k]]
 
 _NOTES = dict(
-    repeated='{} rows of {} say what another row says, and are left out',
-    several='{} rows of {} give an image a further caption, and make items of their own',
-    beside='{} images that {} do not list have their captions from .txt files',
-    not_read='{} .txt files beside images that {} list are not read',
-    unlisted='{} images that {} do not list, without a .txt file, are left out',
-    kind='{} images of other kinds are left out; ' + f'known are {", ".join(PICTURES)}')
+    repeated='rows of {1} that repeat another one and are left out: {0}',
+    several='rows of {1} with a further caption of an image, which are items of their own: {0}',
+    beside='images that are not in {1} and have their captions from .txt files: {0}',
+    not_read='.txt files beside images that are in {1}, which are not read: {0}',
+    unlisted='images that are not in {1} and have no .txt file, which are left out: {0}',
+    kind=f'images of kinds other than {", ".join(PICTURES)}, which are left out: ' + '{0}')
 
-# %% ../nbs/11_data.ipynb #5ed35aaa
+# %% ../nbs/11_data.ipynb #656c720d
 def _read_caption(path):
     "The caption in a text file, and what is wrong with it (or `''`)"
     try:
@@ -463,7 +465,7 @@ def _hf_path(name): # PATH_OR_NAME[:split]
     path, _, split = name.partition(':')
     return os.path.expanduser(path), split or 'train'
 
-# %% ../nbs/11_data.ipynb #6eee25f9
+# %% ../nbs/11_data.ipynb #ff3afc40
 def _saved(path):
     "Is this a folder that `save_to_disk` wrote?"
     return any((Path(path)/n).exists() for n in ('state.json', 'dataset_dict.json'))
@@ -474,7 +476,7 @@ def _open_saved(hf, path, split): # the module `datasets`; a folder; a split
     if isinstance(ds, dict): ds = ds[split]
     return ds.to_iterable_dataset(), [Path(f['filename']) for f in ds.cache_files], []
 
-# %% ../nbs/11_data.ipynb #700e7a22
+# %% ../nbs/11_data.ipynb #363eb566
 def _open_data(hf, path, split): # the module `datasets`; a file, a folder or a name of the hub; a split
     "A data set as a stream, its local files, and what identifies its other files"
     p = Path(path)
@@ -488,7 +490,7 @@ def _open_data(hf, path, split): # the module `datasets`; a file, a folder or a 
     remote = [] if local else [path, builder.hash, *map(str, getattr(files, 'origin_metadata', []))]
     return builder.as_streaming_dataset(split=split), local, remote
 
-# %% ../nbs/11_data.ipynb #e4190b11
+# %% ../nbs/11_data.ipynb #c56ac7d7
 class HuggingFace(Source):
     "A dataset of the hub, or one in its format"
     def __init__(self, name, # PATH_OR_NAME[:split]
@@ -507,7 +509,7 @@ class HuggingFace(Source):
         self.settings = ['hf', self.image, self.text, list(row), *revision]
         self.open = hf.Image().decode_example
 
-# %% ../nbs/11_data.ipynb #b796d115
+# %% ../nbs/11_data.ipynb #0fd6b7bc
 def _holds_image(value): return isinstance(value, bytes) or isinstance(value, dict) and 'bytes' in value
 
 @patch
@@ -524,7 +526,7 @@ def _choose(self: HuggingFace, row, image_column, caption_column): # the first r
         self.notes.append(f"columns {', '.join(texts)} hold captions, {self.text!r} is used (data.caption_column)")
     if isinstance(row[self.text], list): self.notes.append(f'{self.text!r} holds lists, whose first captions are used')
 
-# %% ../nbs/11_data.ipynb #7a5bb30a
+# %% ../nbs/11_data.ipynb #164939d7
 @patch
 def _image(self: HuggingFace, value):
     "What `read_image` takes, from a field of a row"
@@ -545,7 +547,7 @@ def __iter__(self: HuggingFace):
         yield Item(f'{self.split} {i}', self._image(row[self.image]), *caption_of(row[self.text]))
         i += 1
 
-# %% ../nbs/11_data.ipynb #e3e3b5fd
+# %% ../nbs/11_data.ipynb #7267064c
 @dataclass(slots=True)
 class Member:
     "A file in a tar file"
@@ -562,7 +564,7 @@ class Member:
             f.seek(self.offset)
             return f.read(self.size)
 
-# %% ../nbs/11_data.ipynb #afc67062
+# %% ../nbs/11_data.ipynb #778e3e10
 def _members(path, key_of): # of a tar file; `key_of(name)` -> key and suffix of a member, or twice `None`
     "Key, suffix and place of each regular file in a tar file"
     with tarfile.open(path, 'r:') as t:
@@ -579,7 +581,7 @@ def _not_a_tar(path, error):
     what = 'compressed, expected a plain tar file; decompress it first' if packed else f'not a whole tar file ({reason_of(error)})'
     return ValueError(f'data.source: {path}: {what}')
 
-# %% ../nbs/11_data.ipynb #8d45bbe2
+# %% ../nbs/11_data.ipynb #f5248762
 def _tar_files(pattern): # with braces or wildcards
     "The files that a pattern names, each of them a tar file"
     expected = 'expected local .tar shards, such as shards/{000..099}.tar'
@@ -607,7 +609,7 @@ class Tars(Source):
         self.origin = os.path.abspath(os.path.expanduser(pattern))
         self.settings = ['tar', self.images, self.texts, *(f.name for f in self.files)]
 
-# %% ../nbs/11_data.ipynb #a024278e
+# %% ../nbs/11_data.ipynb #2967a802
 def _caption_in(members, names): # of an item, by suffix; suffixes or fields to look for
     "The caption among the members of an item, and what is wrong with it (or `''`)"
     found = next((k for k in names if k in members), None)
@@ -619,7 +621,7 @@ def _caption_in(members, names): # of an item, by suffix; suffixes or fields to 
     if not isinstance(fields, dict): return '', 'caption: the JSON member is not an object'
     return caption_of(next((fields[k] for k in names if k in fields), None))
 
-# %% ../nbs/11_data.ipynb #44ecc516
+# %% ../nbs/11_data.ipynb #84a77f41
 @patch
 def _item(self: Tars, path, key, group): # of a shard; of the item; its `(key, suffix, member)`
     "An item of a shard"
@@ -653,7 +655,7 @@ class Prompts(Source):
     def __len__(self): return len(self.texts)
     def __getitem__(self, i): return Item(f'prompt {i}', None, self.texts[i])
 
-# %% ../nbs/11_data.ipynb #4d9574e8
+# %% ../nbs/11_data.ipynb #b9ae272c
 def _check_folder(path):
     "Raise `ValueError` if a folder holds neither images nor tables"
     def found(n): return os.path.splitext(n)[1].lower() in PICTURES or n in TABLES
@@ -673,7 +675,7 @@ def _check_tars(pattern):
     if find_spec('webdataset') is None: raise ValueError(_not_installed('webdataset'))
     _tar_files(pattern)
 
-# %% ../nbs/11_data.ipynb #083fbebe
+# %% ../nbs/11_data.ipynb #873e353d
 SOURCES = "'scenes', a folder, hf:NAME[:split], .tar shards or a .txt file of prompts"
 
 def check_source(data: Data):
@@ -687,7 +689,7 @@ def check_source(data: Data):
     elif s and os.path.isdir(path): _check_folder(path)
     else: raise ValueError(f'data.source: expected {SOURCES}, got {s!r}')
 
-# %% ../nbs/11_data.ipynb #ef0e5725
+# %% ../nbs/11_data.ipynb #48016ac9
 def open_source(data: Data,
                 seed=0, # of the scenes
                 size=64 # of the scenes, in pixels

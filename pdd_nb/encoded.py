@@ -26,7 +26,7 @@ from .state import keyed
 
 _log = logging.getLogger('pdd_nb')
 
-# %% ../nbs/13_encoded.ipynb #d0795109
+# %% ../nbs/13_encoded.ipynb #5923f9db
 class BadItems:
     "Counts items and remembers the bad ones; an error when they are too many"
     def __init__(self, folder, # that they are listed in
@@ -41,7 +41,7 @@ class BadItems:
         mean = self.most*self.seen
         return self.bad == self.seen or self.bad > mean + 3*(mean*(1 - self.most))**.5
 
-# %% ../nbs/13_encoded.ipynb #07eb05d1
+# %% ../nbs/13_encoded.ipynb #7364ca97
 @patch
 def error(self: BadItems, seen, bad, example): # items; one of them, with its reason
     "The error of too many bad items"
@@ -50,7 +50,7 @@ def error(self: BadItems, seen, bad, example): # items; one of them, with its re
     share = f'{bad} of {seen} items are bad, more than {self.most:.0%}'
     return ValueError(f'data.max_bad: {share}; {listed}; mend them, or raise data.max_bad')
 
-# %% ../nbs/13_encoded.ipynb #46599696
+# %% ../nbs/13_encoded.ipynb #004a0479
 def list_bad(folder, # a path
              shards, # paths
              more=() # bad items of a shard that is not finished, `(name, reason)`
@@ -63,7 +63,7 @@ def list_bad(folder, # a path
             f.write(json.dumps(dict(item=item, reason=reason)) + '\n')
     os.replace(tmp, folder/'bad.jsonl')
 
-# %% ../nbs/13_encoded.ipynb #f11d4187
+# %% ../nbs/13_encoded.ipynb #c5089e0b
 def in_runs(source, # of items
             n # items to a run
            ): # pairs `(k, items)`
@@ -89,7 +89,7 @@ def ahead(pool, # of threads
         if len(waiting) > n: yield waiting.popleft().result()
     while waiting: yield waiting.popleft().result()
 
-# %% ../nbs/13_encoded.ipynb #23f19b65
+# %% ../nbs/13_encoded.ipynb #7374bcb4
 def try_item(item, **kw):
     "An item's name, what `prepare` gives or `None`, and the reason why it is bad or `''`"
     try: return item.key, prepare(item, **kw), ''
@@ -106,7 +106,7 @@ def encode_images(teacher, # with `latents` and `device`
     check_finite(z, keys, 'latents')
     return z
 
-# %% ../nbs/13_encoded.ipynb #d6bb52aa
+# %% ../nbs/13_encoded.ipynb #0f3d73e3
 class Pictures:
     "A pass over the images of a source"
     def __init__(self, teacher, # with `latents` and `device`
@@ -127,7 +127,7 @@ class Pictures:
         "Paths of the shards that are finished"
         return [self.path(k) for k in range(number) if is_current(self.path(k), self.content(k))]
 
-# %% ../nbs/13_encoded.ipynb #f188d83e
+# %% ../nbs/13_encoded.ipynb #9b256330
 @patch
 def encode(self: Pictures,
            k, # number of the shard
@@ -151,7 +151,7 @@ def encode(self: Pictures,
     tensors = dict(z=torch.cat(z), time_ids=torch.tensor(ids)) if z else {}
     return tensors, texts, bad
 
-# %% ../nbs/13_encoded.ipynb #b69c74a3
+# %% ../nbs/13_encoded.ipynb #42dedc74
 @patch
 def shard(self: Pictures,
           k, # number of the shard
@@ -180,7 +180,7 @@ def end(self: Pictures, number): # of shards
     if seen == len(bad) or too_many: raise self.bad.error(seen, len(bad), ': '.join(bad[0]))
     return [Part(p, self.content(k), rows) for k, (p, rows) in enumerate(zip(paths, good))], len(bad)
 
-# %% ../nbs/13_encoded.ipynb #b6ba8866
+# %% ../nbs/13_encoded.ipynb #47024dbb
 def identify(source, # of items
              folder, # that remembers hashes of files
              run, # processes
@@ -197,7 +197,7 @@ def tell(notes, key='data.source'):
     "Log what a user should know, in one line"
     if notes: _log.warning('%s: %s', key, '; '.join(notes))
 
-# %% ../nbs/13_encoded.ipynb #d87c6234
+# %% ../nbs/13_encoded.ipynb #f43ae5b9
 def _all_shards(source, pictures, workers, attempt):
     "Make this process' shards; returns the number of all"
     number = 0
@@ -275,7 +275,7 @@ class Encoded(Stored):
         if not bad: return []
         return [f"{bad} of {bad + self.index['items']} items are bad and left out; they are listed in {path}"]
 
-# %% ../nbs/13_encoded.ipynb #9829f458
+# %% ../nbs/13_encoded.ipynb #13d021b5
 def encode_data(cfg, # a `DistillConfig`
                 teacher, quiet=False):
     "Encode what a configuration names, into the folder that it names"
@@ -295,7 +295,7 @@ class Trajectories(Stored):
         x = [self.take(0, idx, ['x'], 2*stride*(i + k))['x'].float() for k in (0, 1)]
         return *x, self.conditions(idx)
 
-# %% ../nbs/13_encoded.ipynb #e71e0520
+# %% ../nbs/13_encoded.ipynb #58258620
 def _check_states(x, steps, idx): # `(b,steps+1,c,h,w)`; trajectories
     "Raise `ValueError` for the wrong number of states, or for states that are not finite"
     if x.shape[1] != steps + 1: raise ValueError(f'walk: expected {steps + 1} states, got {x.shape[1]}')
@@ -317,7 +317,16 @@ def walk_batch(walk, # `walk(noise, conditions)` -> list of `steps + 1` states `
     _check_states(x, steps, idx)
     return x
 
-# %% ../nbs/13_encoded.ipynb #7807ce14
+# %% ../nbs/13_encoded.ipynb #a6271e06
+def _state_parts(folder, prompts, n, per): # a path; all prompts; trajectories in all and to a shard
+    "The shards of states, each with a hash of the prompts of its trajectories"
+    parts = []
+    for k, lo in enumerate(range(0, n, per)):
+        idx = range(lo, min(lo + per, n))
+        content = content_hash([lo, *(prompts[i % len(prompts)] for i in idx)])
+        parts.append(Part(folder/f'states-{k:05}.safetensors', content, len(idx)))
+    return parts
+
 def _walk_shards(parts, walk, batch, run, bar): # `walk(idx)` -> states of trajectories
     "Make this process' shards"
     lo = 0
@@ -334,7 +343,7 @@ def _walk_shards(parts, walk, batch, run, bar): # `walk(idx)` -> states of traje
         write_shard(p.path, dict(x=torch.cat(xs)), content=p.content)
     meet({p.path: p.content for p in parts}, run)
 
-# %% ../nbs/13_encoded.ipynb #0e090f2f
+# %% ../nbs/13_encoded.ipynb #600e7aa2
 def _store_captions(teacher, folder, prompts, n, run, batch, most, bars):
     "Write and encode the prompts of `n` trajectories; returns entries (on the main process), shards and rows `(n,)`"
     rows = distinct = None
@@ -345,7 +354,7 @@ def _store_captions(teacher, folder, prompts, n, run, batch, most, bars):
     files = [folder/f'rows-{k:05}.safetensors' for k in range(-(-n//ROWS))]
     return rows, distinct, text, torch.cat([safe_open(p, 'pt').get_tensor('row') for p in files])
 
-# %% ../nbs/13_encoded.ipynb #0553aa02
+# %% ../nbs/13_encoded.ipynb #1dbc1be3
 @torch.no_grad()
 def store_trajectories(walk, # `walk(noise, conditions)` -> list of `steps + 1` states `(b,c,h,w)`, from noise to image
                        teacher, prompts, # with `encode`, `mark`, `name`, `device`; list of text
@@ -359,10 +368,9 @@ def store_trajectories(walk, # `walk(noise, conditions)` -> list of `steps + 1` 
     if not prompts: raise ValueError('prompts: expected at least one, got none')
     folder, n = Path(folder), n or len(prompts)
     per = rows_per_shard(dict(x=torch.empty(1, steps + 1, *noise_shape, dtype=dtype, device='meta')), shard)
-    source = content_hash(prompts)
     settings = dict(steps=steps, shape=list(noise_shape), dtype=str(dtype).split('.')[-1], seed=seed)
-    run, what = task(teacher, 'trajectories', **settings, items=n, items_per_shard=per, **how)
-    what |= dict(source=source, origin='prompts')
+    run, what = task(teacher, 'trajectories', **settings, items_per_shard=per, **how)
+    what |= dict(source=content_hash([n, *prompts]), origin='prompts')
     if begin(folder, what, run): return Trajectories(folder, keep)
     bars = partial(tqdm, mininterval=1, disable=quiet or not run.is_main_process)
     captions = dict(run=run, batch=batch, most=shard, bars=bars)
@@ -370,14 +378,13 @@ def store_trajectories(walk, # `walk(noise, conditions)` -> list of `steps + 1` 
     stored = Shards(folder, [dict(file=p.path.name, rows=p.rows, bytes=0) for p in text])
     how_walked = dict(noise_shape=noise_shape, steps=steps, seed=seed, dtype=dtype)
     def walk_some(idx): return walk_batch(walk, teacher, stored.take(row[idx]), idx, **how_walked)
-    sizes = [min(per, n - lo) for lo in range(0, n, per)]
-    parts = [Part(folder/f'states-{k:05}.safetensors', source, size) for k, size in enumerate(sizes)]
+    parts = _state_parts(folder, prompts, n, per)
     with bars(desc='trajectories', unit=' trajectories', total=n) as bar: _walk_shards(parts, walk_some, batch, run, bar=bar)
-    if run.is_main_process: finish(folder, what, dict(states=parts, text=text), rows, distinct_captions=distinct)
+    if run.is_main_process: finish(folder, what, dict(states=parts, text=text), rows, items=n, distinct_captions=distinct)
     run.wait_for_everyone()
     return Trajectories(folder, keep)
 
-# %% ../nbs/13_encoded.ipynb #a69f269c
+# %% ../nbs/13_encoded.ipynb #24e2d3c8
 class Held:
     "Stored items on the training device: whole if they fit, else read batch by batch"
     def __init__(self, stored, device, # `Encoded` or `Trajectories`
@@ -393,7 +400,7 @@ class Held:
         *xs, cond = got
         return *[x.to(self.device) for x in xs], {k: v.to(self.device) for k, v in cond.items()}
 
-# %% ../nbs/13_encoded.ipynb #a365d96f
+# %% ../nbs/13_encoded.ipynb #fbbee490
 @patch
 def latents(self: Held, idx: Tensor): # `(b,)`
     "Clean latents `(b,c,h,w)` and conditions"

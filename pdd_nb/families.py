@@ -89,7 +89,6 @@ class Family:
 
     def __init__(self, pipe, name='', resolution=0): # the pipeline; where it was loaded from; side of the pictures in pixels, 0: the model's own
         self.pipe, self.name, self._cut = pipe, str(name), None
-        check_scheduler(pipe.scheduler)
         self.resolution = resolution or self.sample_size*pipe.vae_scale_factor
         unit = pipe.vae_scale_factor*self.patch
         if self.resolution % unit: raise ValueError(f'model.teacher.resolution: expected a multiple of {unit} for {self.pipeline}, got {self.resolution}')
@@ -134,7 +133,7 @@ def null(self: Family, negative=''): # a negative prompt
     with quiet_loading(): got = self._encode([''], do_classifier_free_guidance=True, negative_prompt=texts)
     return {k.removeprefix('negative_'): v for k, v in got.items() if k.startswith('negative_')}
 
-# %% ../nbs/08_families.ipynb #88c0e956
+# %% ../nbs/08_families.ipynb #5a7c23d8
 @patch
 def reader(self: Family):
     "The tokenizer of the text encoder that reads the most, and how many tokens that is"
@@ -153,7 +152,7 @@ def too_long(self: Family, prompts) -> int:
     with quiet_loading(): ids = tokenizer(suspects, truncation=False, padding=False, verbose=False).input_ids
     return sum(len(i) > limit for i in ids)
 
-# %% ../nbs/08_families.ipynb #9b8dd376
+# %% ../nbs/08_families.ipynb #c1064950
 @patch
 @contextmanager
 def counting_cut(self: Family):
@@ -192,7 +191,7 @@ def from_vae(self: Family, z: Tensor): "Latents `(b,c,h,w)` of the VAE as the de
 @patch
 def to_vae(self: Family, z: Tensor): "The reverse of `from_vae`, computed as the pipeline does"; return z/self.pipe.vae.config.scaling_factor
 
-# %% ../nbs/08_families.ipynb #46f74659
+# %% ../nbs/08_families.ipynb #d0980dcc
 @patch
 @torch.no_grad()
 def latents(self: Family, im: Tensor): # images `(b,3,h,w)` in [0,1]
@@ -285,7 +284,7 @@ def check_targets(net: nn.Module, # without adapters
             if rank % getattr(m, 'groups', 1):
                 raise ValueError(f'{key}: {t!r} is {k}, a convolution of {m.groups} groups; model.student.lora_rank must be a multiple of that')
 
-# %% ../nbs/08_families.ipynb #4edc2fbc
+# %% ../nbs/08_families.ipynb #6a03f4e8
 @patch
 def check_lora(self: Family, folder):
     "Refuse a LoRA that is empty, has a number that is not finite, or does not fit the denoiser"
@@ -301,7 +300,7 @@ def check_lora(self: Family, folder):
             raise ValueError(f'checkpoint: {file} does not fit the teacher ({k})')
         if not v.isfinite().all(): raise ValueError(f'checkpoint: {file} has numbers that are not finite ({k})')
 
-# %% ../nbs/08_families.ipynb #35d4573b
+# %% ../nbs/08_families.ipynb #980ba1e9
 @patch
 def add_adapter(self: Family, net, config: LoraConfig, name):
     "Put adapters into a denoiser"
@@ -433,7 +432,7 @@ class Sana(PixArtSigma):
     def patch(self): return 32//self.pipe.vae_scale_factor
     by_peft, save_lora, load_lora = False, Family.save_lora, Family.load_lora
 
-# %% ../nbs/08_families.ipynb #14c3ec09
+# %% ../nbs/08_families.ipynb #52e50ef7
 LOADING = OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError        # what a broken folder raises
 UNUSED = 'lm_head', 'vision_model', 'visual_projection', 'text_projection', 'logit_scale'       # parts of larger models, which text encoders leave out
 
@@ -457,7 +456,7 @@ def check_finite(net: nn.Module, what): # for errors
     for k, v in net.state_dict().items():
         if v.is_floating_point() and not v.isfinite().all(): raise ValueError(f'{what} has numbers that are not finite ({k}, {str(v.dtype)[6:]})')
 
-# %% ../nbs/08_families.ipynb #a7c8910b
+# %% ../nbs/08_families.ipynb #beacb1ce
 def pipeline_class(folder, key):
     "Name of the pipeline's class, one of `FAMILIES`"
     try: kind = dict(DiffusionPipeline.load_config(folder)).get('_class_name')
@@ -474,7 +473,7 @@ def model_parts(folder):
         if inspect.isclass(cls) and issubclass(cls, nn.Module): found[part] = cls
     return found
 
-# %% ../nbs/08_families.ipynb #cc4b20b7
+# %% ../nbs/08_families.ipynb #a6501074
 def hub_reachable(name, key):
     "Does the hub answer? A model that it does not have is refused"
     try: HfApi().model_info(name, timeout=hub.HF_HUB_ETAG_TIMEOUT)
@@ -500,6 +499,7 @@ def family_of(pipe, name='', resolution=0):
     "The family of a pipeline"
     known = [c.__name__ for c in type(pipe).__mro__ if c.__name__ in FAMILIES]
     if not known: raise ValueError(f"model.teacher.name: {name or 'the pipeline'} is a {type(pipe).__name__}; known are {', '.join(FAMILIES)}")
+    check_scheduler(pipe.scheduler)
     return FAMILIES[known[0]](pipe, name, resolution)
 
 def load_pipeline(name=EMBEDDED, # 'embedded', a folder, or an id on the hub

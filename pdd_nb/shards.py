@@ -8,7 +8,7 @@ __all__ = ['ROWS', 'Part', 'write_shard', 'read_note', 'is_current', 'rows_per_s
            'encode_captions', 'finish', 'Stored']
 
 # %% ../nbs/12_shards.ipynb #d2724b91
-import hashlib, json, logging, os, sqlite3, time
+import hashlib, json, logging, os, sqlite3, stat, time
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -46,7 +46,7 @@ def write_shard(path, # of the safetensors file
         os.replace(tmp, path)
     except (SafetensorError, OSError) as e: raise OSError(f'{path}: cannot be written ({e})') from None
 
-# %% ../nbs/12_shards.ipynb #5703ed65
+# %% ../nbs/12_shards.ipynb #55999cc2
 def read_note(path):
     "The note of a shard; `None` where there is no whole shard"
     try:
@@ -65,7 +65,7 @@ def rows_per_shard(example, # tensors of one row
     "Rows to a shard"
     return max(1, min(most, size//sum(v.nbytes for v in example.values())))
 
-# %% ../nbs/12_shards.ipynb #fbfbefd4
+# %% ../nbs/12_shards.ipynb #19e9efb4
 def hash_file(path) -> str:
     "SHA-256 of a file's content"
     h = hashlib.sha256()
@@ -77,7 +77,7 @@ def _entry(path, rows):
     "A file in the index"
     return dict(file=path.name, rows=rows, bytes=path.stat().st_size, sha256=hash_file(path))
 
-# %% ../nbs/12_shards.ipynb #29721b8c
+# %% ../nbs/12_shards.ipynb #3089f282
 class Shards:
     "Rows of tensors in shards, read when asked for"
     def __init__(self, folder, entries): # of the index
@@ -100,7 +100,7 @@ def take(self: Shards,
     files = [self.open(k) for k in s.tolist()]
     return {k: torch.stack([f.get_slice(k)[w] for f, w in zip(files, where)]) for k in names or files[0].keys()}
 
-# %% ../nbs/12_shards.ipynb #94743bf7
+# %% ../nbs/12_shards.ipynb #ccaa26a4
 @patch
 def load(self: Shards, device='cpu'): # dict of `(n,...)`
     "Read everything, shard by shard"
@@ -114,7 +114,7 @@ def load(self: Shards, device='cpu'): # dict of `(n,...)`
         lo = hi
     return out
 
-# %% ../nbs/12_shards.ipynb #b189e0b9
+# %% ../nbs/12_shards.ipynb #dd80a814
 @contextmanager
 def threads(n=None): # how many; default: one for each core, at most 8
     "A pool of threads; what waits in it is cancelled when the context is left, by an error or Ctrl-C too"
@@ -122,7 +122,7 @@ def threads(n=None): # how many; default: one for each core, at most 8
     try: yield pool
     finally: pool.shutdown(cancel_futures=True)
 
-# %% ../nbs/12_shards.ipynb #e83194b4
+# %% ../nbs/12_shards.ipynb #6b195585
 _SETTLED = 2*10**9    # nanoseconds without a change after which a file's times are trusted
 
 def _hash_known(path, known): # of a file; what is remembered: path -> stamp and hash
@@ -132,10 +132,11 @@ def _hash_known(path, known): # of a file; what is remembered: path -> stamp and
         stamp = [s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino]
         old = known.get(str(path))
         if old and old[0] == stamp: return stamp, old[1], True
+        if not stat.S_ISREG(s.st_mode): return stamp, '', False        # a pipe would block
         return stamp, hash_file(path), time.time_ns() - max(s.st_mtime_ns, s.st_ctime_ns) > _SETTLED
     except (OSError, ValueError): return [], '', False
 
-# %% ../nbs/12_shards.ipynb #9a66bd5a
+# %% ../nbs/12_shards.ipynb #7830c9e6
 def _load_hashes(memory):
     "What is remembered: path -> stamp and hash"
     try: known = json.loads(memory.read_text(encoding='utf-8'))
@@ -176,7 +177,7 @@ def _load_index(folder):
     if not _is_index(index): raise ValueError(f'data.encoded: {path} is not the index of encoded data; give another folder')
     return index
 
-# %% ../nbs/12_shards.ipynb #c9a4d4ee
+# %% ../nbs/12_shards.ipynb #98c3224d
 _AGAIN = 'encode again: what is whole is kept'
 
 def _check_entry(path, e, hashes): # of a file; its entry; compare the hash too
@@ -203,7 +204,7 @@ def read_index(folder,
     for e in _entries(index): _check_entry(folder/e['file'], e, hashes)
     return index
 
-# %% ../nbs/12_shards.ipynb #b6d837b2
+# %% ../nbs/12_shards.ipynb #9a8d0267
 _OWN = ('captions.jsonl', 'bad.jsonl',                         # what a pass writes, beside the index
         *(f'{kind}-?????.safetensors' for kind in ('latents', 'states', 'text', 'rows')))
 
@@ -225,7 +226,7 @@ def open_folder(folder, # a path
                          'give another folder')
     return old
 
-# %% ../nbs/12_shards.ipynb #e406a21f
+# %% ../nbs/12_shards.ipynb #1ae7a4e5
 def _check_origin(folder, old, what): # the former index; what the folder is for
     "Has the data changed since? An error if it is from another place"
     if not old or old.get('source') == what['source']: return False
@@ -242,7 +243,7 @@ def _is_whole(folder, index):
     except ValueError: return False
     return True
 
-# %% ../nbs/12_shards.ipynb #b371e401
+# %% ../nbs/12_shards.ipynb #0f473cce
 def _start(folder, what, old):
     "Remove damaged files, and write an index that is not complete yet"
     for e in _entries(old):
@@ -267,7 +268,7 @@ def begin(folder, # a path
     run.wait_for_everyone()
     return False
 
-# %% ../nbs/12_shards.ipynb #d2bb678f
+# %% ../nbs/12_shards.ipynb #a0e87644
 def meet(wanted, # paths of shards -> the hashes of what they are made from
          run # processes
         ):
@@ -299,7 +300,7 @@ class _Distinct:
         return self.db.execute('insert into t (text) values (?)', (text,)).lastrowid - 1, True
     def __len__(self): return self.db.execute('select count(*) from t').fetchone()[0]
 
-# %% ../nbs/12_shards.ipynb #3817e8e4
+# %% ../nbs/12_shards.ipynb #1e1da082
 def _write_rows(folder, k, rows):
     "Write shard `k` of row numbers; returns its entry"
     path = folder/f'rows-{k:05}.safetensors'
@@ -324,7 +325,7 @@ def write_captions(folder, # a path
     os.replace(tmp, folder/'captions.jsonl')
     return entries, len(distinct)
 
-# %% ../nbs/12_shards.ipynb #6f771a83
+# %% ../nbs/12_shards.ipynb #5faabead
 def check_finite(x: Tensor, # `(b,...)`
                  names, # of the rows
                  what # 'latents'; 'text embeddings'
@@ -339,7 +340,7 @@ def check_finite(x: Tensor, # `(b,...)`
     raise ValueError(f"{'model.teacher.name' if all_bad else 'data.source'}: {what} of {len(bad)} of {len(names)} items are not "
                      f"finite, such as {', '.join(map(repr, bad[:3]))}; nothing of them was stored; {advice}")
 
-# %% ../nbs/12_shards.ipynb #df072781
+# %% ../nbs/12_shards.ipynb #58b12cbb
 Part = namedtuple('Part', 'path content rows')    # a shard: its file, a hash of what it was made from, its rows
 
 def _embed(teacher, captions, batch, bar):
@@ -370,7 +371,7 @@ def encode_captions(teacher, # with `encode(texts)` -> dict of tensors
             parts.append(Part(path, content, len(lines)))
     return parts
 
-# %% ../nbs/12_shards.ipynb #3701d60c
+# %% ../nbs/12_shards.ipynb #40378dc0
 def finish(folder, # a path
            what, # what the folder is for
            parts, # name of a kind of shards -> list of `Part`
@@ -403,7 +404,7 @@ class Stored:
         "All distinct captions; item `i` has number `row[i]`"
         with open(self.folder/'captions.jsonl', encoding='utf-8') as f: return [json.loads(l) for l in f]
 
-# %% ../nbs/12_shards.ipynb #eaaabdb4
+# %% ../nbs/12_shards.ipynb #de7f4462
 @patch
 def load_all(self: Stored, device='cpu'):
     """States of all items, conditions of all distinct captions (dicts of tensors), and each item's row `(n,)` among these.
@@ -425,7 +426,7 @@ def take(self: Stored,
     found = {k: v for k, v in self._held[part].items() if k in (names or [k])}
     return {k: v[idx] if at is None else v[idx, at] for k, v in found.items()}
 
-# %% ../nbs/12_shards.ipynb #65116a42
+# %% ../nbs/12_shards.ipynb #f47b031e
 @patch
 def conditions(self: Stored, idx: Tensor): # `(b,)` -> dict of `(b,...)`
     "What the text encoder returned for these items"

@@ -51,6 +51,9 @@ class Grid:
     walked: int = 0 # steps that diffusers takes where `n` are asked: one more for some `n`, by a rounding error
 
     def __len__(self): return len(self.t)
+    def at(self, i: Tensor): # steps `(b,)`
+        "Signal and noise where step `i` begins, and where it ends: alpha, sigma, alpha_s, sigma_s, `(b,)` each"
+        return self.alpha[i], self.sigma[i], self.alpha[i + 1], self.sigma[i + 1]
     def to(self, device, dtype=torch.float32): "On a device, ready for training"; return Grid(self.t.to(device), self.alpha.to(device, dtype), self.sigma.to(device, dtype), self.walked)
 
 def trailing_grid(schedule: Schedule, n): # number of steps, 1 to T
