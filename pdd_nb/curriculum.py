@@ -12,25 +12,38 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor
 
+from .config import Curriculum
 from .tracker import TimestepDivergenceTracker, region_names
 
 # %% ../nbs/04_curriculum.ipynb #a9082899
-SIGNALS, MODES = ('divergence', 'progress', 'both', 'loss', 'noise'), ('curriculum', 'unbiased', 'importance')
+SIGNALS = ('divergence', 'progress', 'both', 'loss', 'noise')
+MODES = ('curriculum', 'unbiased', 'importance')
 
-def region_scores(tracker: TimestepDivergenceTracker, signal='divergence'):
-    "Score per region `(R,)`: the divergence; the progress, how much of it goes away per step; the sum of both, each relative to its mean over regions; the root mean square of the loss; or, from the first reading on and whatever it says, more for more noise"
-    relative = lambda v: v/v.nanmean().clamp(min=1e-30)
-    progress = tracker.mean*tracker.rate.clamp(min=0)
-    if signal == 'divergence': return tracker.mean
+def _relative(v):
+    "Values in units of their mean over regions"
+    return v/v.nanmean().clamp(min=1e-30)
+
+def region_scores(tracker: TimestepDivergenceTracker,
+                  signal='divergence' # one of `SIGNALS`
+                 ) -> Tensor: # `(R,)`, NaN where unknown
+    "How much training each region should get, up to a factor"
+    divergence = tracker.mean
+    progress = divergence*tracker.rate.clamp(min=0)               # how much of it goes away per training step
+    if signal == 'divergence': return divergence
     if signal == 'progress': return progress
-    if signal == 'both': return relative(tracker.mean) + torch.where(progress.isnan(), relative(tracker.mean), relative(progress))
     if signal == 'loss': return tracker.rms
-    if signal == 'noise': return torch.linspace(2, 0, tracker.num_regions, dtype=torch.float64).exp()
+    if signal == 'noise': return torch.linspace(2, 0, tracker.num_regions, dtype=torch.float64).exp()    # fixed
+    if signal == 'both':
+        second = torch.where(progress.isnan(), _relative(divergence), _relative(progress))
+        return _relative(divergence) + second
     raise ValueError(f"curriculum.signal: expected one of {', '.join(SIGNALS)}, got {signal!r}")
 
+# %% ../nbs/04_curriculum.ipynb #04a00003
 def region_weights(score: Tensor, # `(R,)`, not negative; NaN where unknown
                    share: Tensor, # `(R,)`, share of the grid's steps in each region; sums to 1, 0 for an empty region
-                   min_weight=.3, temperature=1., max_ratio=10.
+                   min_weight=.3, # share of its uniform weight that every region keeps, 0 to 1
+                   temperature=1., # above 1 flattens the weights
+                   max_ratio=10. # cap on the largest sampling density over the smallest
                   ) -> Tensor: # `(R,)`, sums to 1
     "Probability of each region"
     l = score.double().log()/temperature
@@ -38,7 +51,8 @@ def region_weights(score: Tensor, # `(R,)`, not negative; NaN where unknown
     if not known.any(): return share.double()
     top = l[known].max()
     low = top - math.log(max_ratio)
-    l = torch.where(l == -torch.inf, low, torch.where(known, l, l[known].clamp(min=low).mean())).clamp(min=low, max=top)
+    l = torch.where(known, l, l[known].clamp(min=low).mean())                # unknown: the mean of the others
+    l = torch.where(score == 0, low, l).clamp(min=low, max=top)
     d = (l - top).exp()
     d = d/(share*d).sum()
     return share*(min_weight + (1 - min_weight)*d)
@@ -57,93 +71,103 @@ def draw_steps(probs: Tensor, # `(n,)`, on the device where draws are wanted
 # %% ../nbs/04_curriculum.ipynb #26656e48
 class AdaptiveCurriculumScheduler:
     "Probabilities over the steps of a student's grid, moved to where the student diverges from its teacher"
-    def __init__(self,
-                 num_regions=3,
-                 enabled=True, # False: uniform, stratified
-                 update_interval=500, # training steps between updates of the weights
-                 warmup=0, # training steps of a stage before the first update
-                 min_weight=.3, # share of its uniform weight that every region keeps, 0 to 1
-                 temperature=1., # above 1 flattens the weights, below 1 sharpens them
-                 max_ratio=10., # cap on the largest density over the smallest
-                 signal='divergence', # one of `SIGNALS`
-                 mode='curriculum', # one of `MODES`
-                 stratified=True # False: independent draws
-                ):
-        def check(ok, key, want, got):
-            if not ok: raise ValueError(f'curriculum.{key}: expected {want}, got {got!r}')
-        check(num_regions >= 1, 'num_regions', 'at least 1', num_regions)
-        check(update_interval >= 1, 'update_interval', 'at least 1', update_interval)
-        check(warmup >= 0, 'warmup', 'at least 0', warmup)
-        check(0 <= min_weight <= 1, 'min_weight', '0 to 1', min_weight)
-        check(temperature > 0, 'temperature', 'more than 0', temperature)
-        check(max_ratio >= 1, 'max_ratio', 'at least 1', max_ratio)
-        check(signal in SIGNALS, 'signal', ' or '.join(SIGNALS), signal)
-        check(mode in MODES, 'mode', ' or '.join(MODES), mode)
-        self.num_regions, self.enabled, self.update_interval, self.warmup = num_regions, enabled, update_interval, warmup
-        self.min_weight, self.temperature, self.max_ratio, self.signal, self.mode, self.stratified = min_weight, temperature, max_ratio, signal, mode, stratified
-        (self.score, self.rms), self.history = torch.full((2, num_regions), float('nan'), dtype=torch.float64), []
+    def __init__(self, cfg: Curriculum = None): # default: the section's own defaults
+        self.cfg = cfg or Curriculum()
+        self.num_regions = self.cfg.num_regions
+        unknown = torch.full((2, self.num_regions), float('nan'), dtype=torch.float64)
+        self.score, self.rms = unknown.unbind()
+        self.history = []                                          # a dict for each update of the weights
+        self.since, self.device = 0, 'cpu'                         # first step of the stage; device of the draws
+        self.regions = torch.zeros(0, dtype=torch.int64)           # of the grid's steps, set by `start_stage`
+        self.share = self.weights = torch.zeros(self.num_regions).double()
+        self.probs = self.correction = torch.zeros(0)
 
     def start_stage(self, regions: Tensor, # `(n,)`, the region of each step, from `step_regions`
-                    step=0, # training step, to date the history
-                    device='cpu'):
-        "Take up a new grid. Scores carry over: where the last student struggled is the best guess for the next"
-        self.regions, self.since = regions.cpu(), step
+                    step=0, # training step, for the history
+                    device='cpu'): # of the draws
+        "Take up a new grid"
+        self.regions, self.since, self.device = regions.cpu(), step, device
         self.share = self.regions.bincount(minlength=self.num_regions).double()/len(regions)
-        self._set(step, device)
+        self._set_weights(step)
 
-    def _set(self, step, device):
-        on = self.enabled and not self.score.isnan().all()
-        self.weights = region_weights(self.score, self.share, self.min_weight, self.temperature, self.max_ratio) if on else self.share.clone()
-        draws = region_weights(self.weights/self.share.clamp(min=1e-9)*self.rms, self.share, self.min_weight, 1., self.max_ratio) if on and self.mode == 'importance' else self.weights
-        aim = dict(curriculum=draws, unbiased=self.share, importance=self.weights)[self.mode]
-        self.probs, aim = [(w/(self.share*len(self.regions)).clamp(min=1e-9))[self.regions].to(device, torch.float32) for w in (draws, aim)]
-        self.correction = aim/self.probs
-        self.history.append(dict(step=step, weights=self.weights.tolist(), draws=draws.tolist()))
+# %% ../nbs/04_curriculum.ipynb #04a00004
+@patch
+def _set_weights(self: AdaptiveCurriculumScheduler, step):
+    "Probabilities from the scores, and the factor on each sample's loss"
+    c, share = self.cfg, self.share
+    emphasis = draws = share.clone()
+    if c.enabled and not self.score.isnan().all():
+        emphasis = draws = region_weights(self.score, share, c.min_weight, c.temperature, max_ratio=c.max_ratio)
+        if c.mode == 'importance':
+            density = emphasis/share.clamp(min=1e-9)
+            draws = region_weights(density*self.rms, share, c.min_weight, max_ratio=c.max_ratio)
+    target = dict(curriculum=draws, unbiased=share, importance=emphasis)[c.mode]
+    self.weights, self.probs = emphasis, self._per_step(draws)
+    self.correction = self._per_step(target)/self.probs
+    self.history.append(dict(step=step, weights=emphasis.tolist(), draws=draws.tolist()))
+
+@patch
+def _per_step(self: AdaptiveCurriculumScheduler, weights):
+    "A region's weight, divided equally among its steps, `(n,)`"
+    steps = (self.share*len(self.regions)).clamp(min=1e-9)
+    return (weights/steps)[self.regions].to(self.device, torch.float32)
 
 # %% ../nbs/04_curriculum.ipynb #7b5e3512
 @patch
-def due(self: AdaptiveCurriculumScheduler, step): # training steps done
+def due(self: AdaptiveCurriculumScheduler, step): # training steps done in the stage
     "Is it time to read the tracker?"
-    return step % self.update_interval == 0
+    return step % self.cfg.update_interval == 0
 
 @patch
-def update(self: AdaptiveCurriculumScheduler, step, tracker: TimestepDivergenceTracker):
-    "Set the weights from the tracker's smoothed divergences and convergence rates"
-    if step - self.since >= self.warmup:
-        keep = lambda new, old: torch.where(new.isnan(), old, new)
-        self.score, self.rms = keep(region_scores(tracker, self.signal), self.score), keep(tracker.rms, self.rms)
-    self._set(step, self.probs.device)
+def update(self: AdaptiveCurriculumScheduler, step, tracker: TimestepDivergenceTracker) -> Tensor: # `(R,)`, the weights
+    "Set the weights from the tracker's readings"
+    if step - self.since >= self.cfg.warmup:
+        score, rms = region_scores(tracker, self.cfg.signal), tracker.rms
+        self.score = torch.where(score.isnan(), self.score, score)
+        self.rms = torch.where(rms.isnan(), self.rms, rms)
+    self._set_weights(step)
     return self.weights
 
 @patch
 def sample(self: AdaptiveCurriculumScheduler, b, generator=None): # -> `(b,)` int64 and `(b,)` loss weights
     "Draw grid steps for a batch, and the weight of each sample"
-    i = draw_steps(self.probs, b, generator, self.stratified)
+    i = draw_steps(self.probs, b, generator, self.cfg.stratified)
     return i, self.correction[i]
 
 # %% ../nbs/04_curriculum.ipynb #db2c2660
+def _plain(values):
+    "A vector as a list for JSON, with None for what is not known"
+    return [None if v.isnan() else v.item() for v in values]
+
+def _vector(values):
+    "The reverse of `_plain`"
+    return torch.tensor([float('nan') if v is None else v for v in values], dtype=torch.float64)
+
 @patch
-def state_dict(self: AdaptiveCurriculumScheduler):
+def state_dict(self: AdaptiveCurriculumScheduler) -> dict:
     "Everything that changes, as plain values"
-    plain = lambda v: [None if s.isnan() else s.item() for s in v]
-    return dict(score=plain(self.score), rms=plain(self.rms), since=self.since, regions=self.regions.tolist(),
+    return dict(score=_plain(self.score), rms=_plain(self.rms), since=self.since, regions=self.regions.tolist(),
                 weights=self.weights.tolist(), history=self.history)
 
 @patch
-def load_state_dict(self: AdaptiveCurriculumScheduler, sd, device='cpu'):
+def load_state_dict(self: AdaptiveCurriculumScheduler, state, device='cpu'):
     "Go on from `state_dict`"
-    if len(sd['score']) != self.num_regions: raise ValueError(f"curriculum.num_regions: the checkpoint has {len(sd['score'])} regions, the configuration {self.num_regions}")
-    self.score, self.rms = [torch.tensor([float('nan') if s is None else s for s in sd[k]], dtype=torch.float64) for k in ('score', 'rms')]
-    self.start_stage(torch.tensor(sd['regions']), sd['since'], device)
-    self.history = [dict(h) for h in sd['history']]
+    R = len(state['score'])
+    if R != self.num_regions:
+        raise ValueError(f'curriculum.num_regions: the checkpoint has {R} regions, the configuration {self.num_regions}')
+    self.score, self.rms = _vector(state['score']), _vector(state['rms'])
+    self.start_stage(torch.tensor(state['regions']), state['since'], device)
+    self.history = [dict(h) for h in state['history']]
 
-def plot_weights(history, ax=None):
-    "Sampling weight of each region over training, stacked, from `AdaptiveCurriculumScheduler.history`"
+# %% ../nbs/04_curriculum.ipynb #04a00005
+def plot_weights(history, # of an `AdaptiveCurriculumScheduler`
+                 ax=None):
+    "Sampling weight of each region over training, stacked"
     if ax is None:
         import matplotlib.pyplot as plt
         ax = plt.subplots(figsize=(5, 2.8), layout='constrained')[1]
-    x, names = [h['step'] for h in history], region_names(len(history[0]['weights']))
-    ax.stackplot(x, *zip(*[h['weights'] for h in history]), labels=names, step='post', alpha=.8)
-    ax.set(xlabel='training step', ylabel='share of training', ylim=(0, 1), xlim=(x[0], max(x[-1], x[0] + 1)))
+    steps, weights = [h['step'] for h in history], [h['weights'] for h in history]
+    ax.stackplot(steps, *zip(*weights), labels=region_names(len(weights[0])), step='post', alpha=.8)
+    ax.set(xlabel='training step', ylabel='share of training', ylim=(0, 1), xlim=(steps[0], max(steps[-1], steps[0] + 1)))
     ax.legend(fontsize='small', loc='lower left')
     return ax

@@ -13,120 +13,175 @@ from fastcore.basics import patch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from .config import Curriculum
 from .timesteps import Grid, log_snr
 
 # %% ../nbs/03_tracker.ipynb #0bb45ac5
 def step_regions(grid: Grid,
-                 n, # number of regions
+                 n, # number of regions, at least 1
                  by='timestep' # 'timestep' or 'log_snr'
                 ) -> Tensor: # `(len(grid),)` int64, 0 is the noisiest
     "The region of each step of a grid; with more regions than steps, some are empty"
-    if n < 1: raise ValueError(f'curriculum.num_regions: expected at least 1, got {n}')
     if by == 'timestep': return torch.arange(len(grid))*n//len(grid)
-    if by != 'log_snr': raise ValueError(f"curriculum.regions_by: expected 'timestep' or 'log_snr', got {by!r}")
     l = log_snr(grid.alpha[:-1], grid.sigma[:-1])
-    return ((l - l[0])/(l[-1] - l[0]).clamp(min=1e-9)*n).long().clamp(max=n - 1)
+    position = (l - l[0])/(l[-1] - l[0]).clamp(min=1e-9)          # 0 at the first step, 1 at the last
+    return (position*n).long().clamp(max=n - 1)
 
-def region_names(n): "Names for `n` regions, from noise to image"; return {1: ['all'], 2: ['early', 'late'], 3: ['early', 'mid', 'late']}.get(n) or [f'region {i}' for i in range(n)]
+# %% ../nbs/03_tracker.ipynb #03a00001
+def region_names(n) -> list[str]:
+    "Names for `n` regions, from noise to image"
+    usual = {1: ['all'], 2: ['early', 'late'], 3: ['early', 'mid', 'late']}
+    return usual.get(n) or [f'region {i}' for i in range(n)]
 
 # %% ../nbs/03_tracker.ipynb #d8bcfc84
 def relative_divergence(x: Tensor, target: Tensor) -> Tensor: # clean images `(b,...)` of student and teacher
     "Share of the target's energy that the student misses, per sample: `|x - target|^2 / |target|^2`, `(b,)`"
-    return (x - target).flatten(1).float().square().sum(1)/target.flatten(1).float().square().sum(1).clamp(min=1e-12)
+    missed = (x - target).flatten(1).float().square().sum(1)
+    energy = target.flatten(1).float().square().sum(1)
+    return missed/energy.clamp(min=1e-12)
 
 # %% ../nbs/03_tracker.ipynb #1d1a01ff
 class TimestepDivergenceTracker:
     "Smoothed divergence, spread, count and convergence rate per region of the denoising trajectory"
-    def __init__(self,
-                 num_regions=3,
-                 decay=.8, # of the smoothing, per commit
-                 device='cpu' # where divergences arrive
+    def __init__(self, cfg: Curriculum = None, # `num_regions` and `decay`; default: the section's own defaults
+                 device='cpu' # of the divergences
                 ):
-        if num_regions < 1: raise ValueError(f'curriculum.num_regions: expected at least 1, got {num_regions}')
-        if not 0 <= decay < 1: raise ValueError(f'curriculum.decay: expected 0 <= decay < 1, got {decay}')
-        self.num_regions, self.decay, self.device, self.history = num_regions, decay, torch.device(device), []
+        self.cfg = cfg or Curriculum()
+        self.num_regions, self.device = self.cfg.num_regions, torch.device(device)
+        self.history = []                                          # a dict for each commit
         self.reset()
 
     def reset(self):
-        "Forget the statistics but not the history: student and teacher have changed"
-        R, nan = self.num_regions, float('nan')
-        self.mean, self.spread, self.rate, self.rms = [torch.full((R,), nan, dtype=torch.float64) for _ in range(4)]
-        self.count, self.seen = torch.zeros(R, dtype=torch.int64), torch.zeros(R, dtype=torch.int64)
-        self._sums = torch.zeros(4, R, device=self.device, dtype=torch.float32 if self.device.type == 'mps' else torch.float64)
+        "Forget the statistics but not the history: a new stage has another student and another teacher"
+        R, unknown = self.num_regions, float('nan')
+        self.mean, self.spread, self.rate, self.rms = torch.full((4, R), unknown, dtype=torch.float64).unbind()
+        self.count = torch.zeros(R, dtype=torch.int64)             # samples seen
+        self.seen = torch.zeros(R, dtype=torch.int64)              # training step of the last reading with samples
+        dtype = torch.float32 if self.device.type == 'mps' else torch.float64
+        self.sums = torch.zeros(4, R, device=self.device, dtype=dtype)
+        self.bad = torch.zeros(R, device=self.device, dtype=dtype) # samples that were not finite
 
-    @torch.no_grad()
-    def update(self, regions: Tensor, divergence: Tensor, # `(b,)` int64 and `(b,)`, unweighted; what is not finite is left out
-               loss: Tensor = None # `(b,)`, as weighted by the loss function; how far its gradients scatter is judged by it
-              ):
-        "Take in the divergences of a batch, without waiting for the device"
-        d = divergence.detach().to(self._sums.dtype)
-        l = d if loss is None else loss.detach().to(d.dtype)
-        ok = d.isfinite() & l.isfinite()
-        d, l = torch.where(ok, d, 0.), torch.where(ok, l, 0.)
-        self._sums += torch.stack([ok.to(d.dtype), d, d*d, l*l]) @ one_hot(regions, self.num_regions).to(d.dtype)     # unlike `index_add_`, in the same order on every device
+# %% ../nbs/03_tracker.ipynb #03a00003
+@patch
+@torch.no_grad()
+def update(self: TimestepDivergenceTracker,
+           regions: Tensor, # `(b,)` int64
+           divergence: Tensor, # `(b,)`, unweighted
+           loss: Tensor = None # `(b,)`, whose gradients the mode 'importance' compares; default: the divergence
+          ):
+    "Add the divergences of a batch to the sums, without waiting for the device; what is not finite is only counted"
+    d = divergence.detach().to(self.sums.dtype)
+    l = d if loss is None else loss.detach().to(d.dtype)
+    ok = d.isfinite() & l.isfinite()
+    d, l = torch.where(ok, d, 0.), torch.where(ok, l, 0.)
+    one = one_hot(regions, self.num_regions).to(d.dtype)
+    self.sums += torch.stack([ok.to(d.dtype), d, d*d, l*l]) @ one    # unlike `index_add_`, in the same order on every device
+    self.bad += (~ok).to(d.dtype) @ one
 
 # %% ../nbs/03_tracker.ipynb #b2949109
+def _smooth(old, new, decay):
+    "Exponential average; a value that is not known gives way to the other"
+    mixed = decay*old + (1 - decay)*new
+    return torch.where(old.isnan(), new, torch.where(new.isnan(), old, mixed))
+
 @patch
-def commit(self: TimestepDivergenceTracker, step, # training step, to date the reading
+def commit(self: TimestepDivergenceTracker,
+           step, # training step of the reading
            reduce=lambda t: t # adds a tensor up over processes, such as `accelerator.reduce`
-          ):
-    "Read what has gathered since the last commit, smooth it, and add a line to the history"
-    n, tot, sq, lsq = reduce(self._sums.clone()).to('cpu', torch.float64)
-    self._sums.zero_()
-    m = tot/n
-    sd = (sq/n - m*m).clamp(min=0).sqrt()
+          ) -> dict: # the new line of the history
+    "Read the sums, smooth them, and add a line to the history"
+    n, total, squares, loss_squares = reduce(self.sums.clone()).to('cpu', torch.float64)
+    self.sums.zero_()
+    decay, mean = self.cfg.decay, total/n
+    spread = (squares/n - mean*mean).clamp(min=0).sqrt()
     first, old = self.mean.isnan(), self.mean.clone()
-    smooth = lambda a, b: torch.where(a.isnan(), b, torch.where(b.isnan(), a, self.decay*a + (1 - self.decay)*b))
-    self.mean, self.spread, self.rms = smooth(self.mean, m), smooth(self.spread, sd), smooth(self.rms, (lsq/n).sqrt())
+    self.mean = _smooth(self.mean, mean, decay)
+    self.spread = _smooth(self.spread, spread, decay)
+    self.rms = _smooth(self.rms, (loss_squares/n).sqrt(), decay)
     fall = -(self.mean.clamp(min=1e-12).log() - old.clamp(min=1e-12).log())/(step - self.seen).clamp(min=1)
-    self.rate = torch.where(first | (n == 0), self.rate, smooth(self.rate, fall))
+    self.rate = torch.where(first | (n == 0), self.rate, _smooth(self.rate, fall, decay))
     self.count += n.long()
     self.seen = torch.where(n > 0, step, self.seen)
-    self.history.append(dict(step=step, mean=_plain(self.mean), spread=_plain(self.spread), rate=_plain(self.rate), count=self.count.tolist()))
+    self.history.append(self._reading(step))
     return self.history[-1]
 
 @patch
-def state_dict(self: TimestepDivergenceTracker,
-               reduce=lambda t: t # adds a tensor up over processes; the sum is then for one of them to load
-              ):
-    "Everything that changes, as plain values"
-    return dict(mean=_plain(self.mean), spread=_plain(self.spread), rate=_plain(self.rate), rms=_plain(self.rms), count=self.count.tolist(), seen=self.seen.tolist(),
-                sums=reduce(self._sums.clone()).tolist(), history=self.history)
+def _reading(self: TimestepDivergenceTracker, step):
+    "What the history keeps of a reading"
+    known = {k: _plain(getattr(self, k)) for k in ('mean', 'spread', 'rate')}
+    return dict(step=step, **known, count=self.count.tolist())
 
+def _plain(t):
+    "A vector as a list for JSON, with None for what is not known"
+    return [None if math.isnan(v) else v for v in t.tolist()]
+
+# %% ../nbs/03_tracker.ipynb #03a00007
 @patch
-def load_state_dict(self: TimestepDivergenceTracker, sd):
-    "Go on from `state_dict`"
-    if len(sd['mean']) != self.num_regions: raise ValueError(f"curriculum.num_regions: the checkpoint has {len(sd['mean'])} regions, the configuration {self.num_regions}")
-    for k in ('mean', 'spread', 'rate', 'rms'): setattr(self, k, torch.tensor([float('nan') if v is None else v for v in sd[k]], dtype=torch.float64))
-    self.count, self.seen, self.history = torch.tensor(sd['count']), torch.tensor(sd['seen']), list(sd['history'])
-    self._sums = torch.tensor(sd['sums'], dtype=self._sums.dtype, device=self.device)
-
-
-def _plain(t): return [None if math.isnan(v) else v for v in t.tolist()]
+def not_finite(self: TimestepDivergenceTracker, reduce=lambda t: t) -> list[int]: # as for `commit`
+    "Regions with samples that were not finite since the last call"
+    bad = reduce(self.bad.clone()).tolist()
+    self.bad.zero_()
+    return [r for r, n in enumerate(bad) if n]
 
 # %% ../nbs/03_tracker.ipynb #b8b88a50
-def _lines(history, key, ax, **kw):
-    if ax is None:
-        import matplotlib.pyplot as plt
-        ax = plt.subplots(figsize=(5, 2.8), layout='constrained')[1]
-    R = len(history[0][key]) if history else 0
+def _axes(ax):
+    "The axes to draw on: those given, or new ones"
+    import matplotlib.pyplot as plt
+    return plt.subplots(figsize=(5, 2.8), layout='constrained')[1] if ax is None else ax
+
+def _plot_regions(history, key, ax, **labels):
+    "A line over training steps for each region"
+    ax, R = _axes(ax), len(history[0][key]) if history else 0
+    steps = [h['step'] for h in history]
     for r, name in enumerate(region_names(R)):
-        ax.plot([h['step'] for h in history], [float('nan') if h[key][r] is None else h[key][r] for h in history], label=name,
-                color=f'C{r}' if R <= 3 else None)
-    ax.set(xlabel='training step', **kw)
+        values = [float('nan') if h[key][r] is None else h[key][r] for h in history]
+        ax.plot(steps, values, label=name, color=f'C{r}' if R <= 3 else None)
+    ax.set(xlabel='training step', **labels)
     if R: ax.legend(fontsize='small')
     return ax
 
-def plot_divergence(history, ax=None):
-    "Divergence per region over training, from `TimestepDivergenceTracker.history`"
-    ax = _lines(history, 'mean', ax, ylabel='divergence', yscale='log')
+# %% ../nbs/03_tracker.ipynb #03a00009
+def plot_divergence(history, # of a `TimestepDivergenceTracker`
+                    ax=None):
+    "Divergence per region over training, with its spread"
+    ax = _plot_regions(history, 'mean', ax, ylabel='divergence', yscale='log')
     for r in range(len(history[0]['mean']) if history else 0):
-        hs = [h for h in history if h['mean'][r] is not None]
-        ax.fill_between([h['step'] for h in hs], [max(h['mean'][r] - h['spread'][r], h['mean'][r]/10) for h in hs], [h['mean'][r] + h['spread'][r] for h in hs], alpha=.15, lw=0)
+        known = [h for h in history if h['mean'][r] is not None]
+        mean, spread = [h['mean'][r] for h in known], [h['spread'][r] for h in known]
+        low = [max(m - s, m/10) for m, s in zip(mean, spread)]
+        high = [m + s for m, s in zip(mean, spread)]
+        ax.fill_between([h['step'] for h in known], low, high, alpha=.15, lw=0)
     return ax
 
-def plot_rate(history, ax=None):
+def plot_rate(history, ax=None): # as for `plot_divergence`
     "Convergence rate per region over training"
-    ax = _lines(history, 'rate', ax, ylabel='fall of log-divergence per step')
+    ax = _plot_regions(history, 'rate', ax, ylabel='fall of log-divergence per step')
     ax.axhline(0, color='gray', lw=.5)
     return ax
+
+# %% ../nbs/03_tracker.ipynb #03a00010
+_STATISTICS = ('mean', 'spread', 'rate', 'rms')
+
+@patch
+def state_dict(self: TimestepDivergenceTracker,
+               reduce=lambda t: t # adds a tensor up over processes; one of them loads the sum
+              ) -> dict:
+    "Everything that changes, as plain values"
+    statistics = {k: _plain(getattr(self, k)) for k in _STATISTICS}
+    counts = dict(count=self.count.tolist(), seen=self.seen.tolist())
+    return dict(**statistics, **counts, sums=reduce(self.sums.clone()).tolist(), history=self.history)
+
+@patch
+def load_state_dict(self: TimestepDivergenceTracker, state):
+    "Go on from `state_dict`"
+    R = len(state['mean'])
+    if R != self.num_regions:
+        raise ValueError(f'curriculum.num_regions: the checkpoint has {R} regions, the configuration {self.num_regions}')
+    for k in _STATISTICS: setattr(self, k, _vector(state[k]))
+    self.count, self.seen = torch.tensor(state['count']), torch.tensor(state['seen'])
+    self.history = list(state['history'])
+    self.sums = torch.tensor(state['sums'], dtype=self.sums.dtype, device=self.device)
+
+def _vector(values):
+    "The reverse of `_plain`"
+    return torch.tensor([float('nan') if v is None else v for v in values], dtype=torch.float64)
