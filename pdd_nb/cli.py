@@ -164,6 +164,8 @@ def pdd_train(*overrides: str, # settings as key=value, such as training.lr=1e-4
     "Distil a teacher into a few-step student, evaluate it, and draw both"
     cfg = _configuration(config, overrides, tracker=tracker, output=output)
     if dry_run: return _plan(cfg)
+    from pdd_nb.runs import check_run
+    check_run(cfg, not restart)
     _check_run(cfg)
     from pdd_nb.trainer import distill
     run = distill(cfg, not restart, quiet)

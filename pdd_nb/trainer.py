@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .config import DistillConfig, check
+from .data import check_source
 from .families import PRECISIONS, family_of, load_pipeline
 from .feed import open_feeds
 from .folders import expand, write_text
@@ -380,5 +381,7 @@ def _say_finished(self: Trainer):
 # %% ../nbs/16_trainer.ipynb #3d6adc87
 def distill(cfg: DistillConfig, resume=True, quiet=False): # as for `Trainer.run`; no progress bars
     "Train as the configuration says; returns the folder of the run"
-    check_run(check(cfg), resume)
+    cfg = check(cfg)
+    check_run(cfg, resume)
+    check_source(cfg.data)
     return Trainer(cfg, quiet).run(resume)
