@@ -53,21 +53,24 @@ def _import_libraries():
     os.environ.setdefault('TRANSFORMERS_VERBOSITY', 'error')
     os.environ.setdefault('MLFLOW_LOGGING_LEVEL', 'WARNING')
     warnings.filterwarnings('ignore', category=FutureWarning)
-    if 'diffusers' not in sys.modules: _log.info('loading torch and diffusers')
+    if 'diffusers' not in sys.modules:
+        _log.info('loading torch and diffusers')
     import diffusers  # noqa: F401
 
 # %% ../nbs/25_cli.ipynb #086829dc
 def _set_threads(n):
     "Threads of torch on the CPU; 0 keeps what torch chose"
     import torch
-    if n: torch.set_num_threads(n)
+    if n:
+        torch.set_num_threads(n)
 
 # %% ../nbs/25_cli.ipynb #93d22be3
 def student_folder(checkpoint: str) -> Path: # folder of a run, or of its student -> the student's folder
     "The folder that holds `student.json`"
     for folder in (Path(checkpoint), Path(checkpoint)/'student'):
         if (folder/'student.json').is_file(): return folder
-    raise ValueError(f'checkpoint: no student in {checkpoint} (no student.json); give the folder of a run or its student/ folder')
+    hint = 'give the folder of a run or its student/ folder'
+    raise ValueError(f'checkpoint: no student in {checkpoint} (no student.json); {hint}')
 
 # %% ../nbs/25_cli.ipynb #d8279bb0
 def check_output(output: str, # path of a file to be written
@@ -89,7 +92,8 @@ def check_seed(seed: int):
 # %% ../nbs/25_cli.ipynb #1f32ee54
 def _integers(option: str, text: str) -> tuple[int, ...]:
     "Integers that stand in an option with commas between them"
-    try: return tuple(int(v) for v in text.split(','))
+    try:
+        return tuple(int(v) for v in text.split(','))
     except ValueError: raise ValueError(f'--{option}: expected integers separated by commas, got {text!r}') from None
 
 # %% ../nbs/25_cli.ipynb #5cab356c
@@ -99,7 +103,8 @@ def _configuration(config, overrides, tracker=None, output=None):
     "The configuration that the arguments of a command make"
     from pdd_nb.config import load_config
     more = [] if tracker is None else [f'training.tracker={tracker}']
-    if output: more.append(f'output={output}')
+    if output:
+        more.append(f'output={output}')
     return load_config(config, *overrides, *more)
 
 # %% ../nbs/25_cli.ipynb #76c269e6
@@ -133,8 +138,8 @@ def _evaluate_and_report(run: Path, cfg, quiet: bool) -> Result:
 def _check_source(source: str): # the setting `data.source`
     "Refuse a source of files that are not there"
     path = os.path.expanduser(source)
-    listed = source == 'scenes' or source.startswith('hf:') or source.endswith('.tar')     # `data.check_source` looks into these
-    if not listed and not os.path.exists(path): raise ValueError(f'data.source: no file or folder {source!r}')
+    if source == 'scenes' or source.startswith('hf:') or source.endswith('.tar'): return    # `data.check_source` reads these
+    if not os.path.exists(path): raise ValueError(f'data.source: no file or folder {source!r}')
 
 # %% ../nbs/25_cli.ipynb #55252582
 def _check_run(cfg): # a configuration
@@ -151,7 +156,7 @@ def _check_run(cfg): # a configuration
 def pdd_train(*overrides: str, # settings as key=value, such as training.lr=1e-4
               config: str = 'default', # a shipped configuration (default, long, sd15, ...) or the path of a YAML file
               output: str = None, # folder of the run, instead of the configuration's
-              tracker: Annotated[str, dict(choices=LOGGERS)] = None, # where to log the run, instead of the configuration's
+              tracker: Annotated[str, dict(choices=LOGGERS)] = None, # where to log the run, as in training.tracker
               restart: bool = False, # start again where a run exists, instead of resuming it
               dry_run: bool = False, # load nothing: print stages, network calls and memory, computed from shapes
               quiet: bool = False # no progress
@@ -159,6 +164,8 @@ def pdd_train(*overrides: str, # settings as key=value, such as training.lr=1e-4
     "Distil a teacher into a few-step student, evaluate it, and draw both"
     cfg = _configuration(config, overrides, tracker=tracker, output=output)
     if dry_run: return _plan(cfg)
+    from pdd_nb.runs import check_run
+    check_run(cfg, not restart)
     _check_run(cfg)
     from pdd_nb.trainer import distill
     run = distill(cfg, not restart, quiet)
@@ -195,8 +202,10 @@ def pdd_evaluate(*overrides: str, # settings as key=value
     student_folder(checkpoint)
     own = _configuration_of(checkpoint)
     cfg = _configuration(config or own or 'default', overrides)
-    if protocol: cfg = protocol_from(protocol, cfg)
-    if prompts is not None: cfg.evaluation.prompts = prompts
+    if protocol:
+        cfg = protocol_from(protocol, cfg)
+    if prompts is not None:
+        cfg.evaluation.prompts = prompts
     check_files(cfg)
     _import_libraries()
     _set_threads(cfg.threads)
@@ -235,8 +244,10 @@ def pdd_report(*runs: str, # folders of runs
               ) -> Result:
     "Write one HTML file on one or several runs"
     if not runs: raise ValueError('runs: expected the folder of at least one run')
-    for run in runs: student_folder(run)
-    if output is not None: check_output(output, ('.html',))
+    for run in runs:
+        student_folder(run)
+    if output is not None:
+        check_output(output, ('.html',))
     _import_libraries()
     from pdd_nb.report import report
     page = str(report(list(runs), output))
@@ -258,7 +269,8 @@ def pdd_predict(*, checkpoint: Required, # folder of a run, or of its student
     check_seed(seed)
     _import_libraries()
     from pdd_nb.sampling import text_to_image
-    text_to_image(checkpoint, prompt, output, num_inference_steps, seed=seed, teacher=teacher, guidance_scale=guidance_scale)
+    options = dict(seed=seed, teacher=teacher, guidance_scale=guidance_scale)
+    text_to_image(checkpoint, prompt, output, num_inference_steps, **options)
     return Result(output, output=output, prompt=prompt, seed=seed)
 
 # %% ../nbs/25_cli.ipynb #0b107644
@@ -273,8 +285,10 @@ def pdd_export(*runs: str, # folders of runs: of one, or of several of one teach
                push: bool = False # upload it to a private repository
               ) -> Result:
     "Make a folder for the hub, with a model card whose script was run"
-    if push and not repo_id: raise ValueError('--repo_id: expected a name for the hub, such as me/four-steps, to push to')
-    for run in runs: student_folder(run)
+    if push and not repo_id:
+        raise ValueError('--repo_id: expected a name for the hub, such as me/four-steps, to push to')
+    for run in runs:
+        student_folder(run)
     _import_libraries()
     from pdd_nb import export
     options = dict(repo_id=repo_id, base_model=base_model, license=license, fused=fused, prompt=prompt)
@@ -341,7 +355,8 @@ def pdd_bench(*overrides: str, # settings as key=value
 # %% ../nbs/25_cli.ipynb #e5f56cf8
 def _version(package: str) -> str | None:
     from importlib.metadata import PackageNotFoundError, version
-    try: return version(package)
+    try:
+        return version(package)
     except PackageNotFoundError: return None
 
 # %% ../nbs/25_cli.ipynb #c9d5da85
@@ -352,7 +367,8 @@ def _extras() -> dict[str, dict]: # extra -> package -> version, or `None` if it
     found: dict[str, dict] = {}
     for r in map(Requirement, requires('pdd_nb') or []):
         extra = re.search(r'extra == "([\w-]+)"', str(r.marker))
-        if extra and extra[1] != 'dev': found.setdefault(extra[1], {})[r.name] = _version(r.name)
+        if extra and extra[1] != 'dev':
+            found.setdefault(extra[1], {})[r.name] = _version(r.name)
     return found
 
 # %% ../nbs/25_cli.ipynb #05e2720f
@@ -394,7 +410,7 @@ def fail(name: str, message) -> NoReturn:
     raise SystemExit(2)
 
 # %% ../nbs/25_cli.ipynb #922a9737
-STATUS = 'exit status: 0 done; 2 a mistake of the user, reported in one line; 130 interrupted; another: an error of the program'
+STATUS = 'exit status: 0 done; 2 a mistake, reported in one line; 130 interrupted; another: an error of the program'
 
 def parser(name: str) -> ArgumentParser:
     "Options, help and example of a command, from the signature of its function and the comments there"
@@ -430,12 +446,15 @@ def _expanded(options: dict) -> dict:
 def parse(name: str, argv: list) -> tuple[list, dict]:
     "Positional arguments and options of a command"
     p, many = parser(name), _positional(COMMANDS[name])
-    if '_ARGCOMPLETE' in os.environ: _complete(p)
+    if '_ARGCOMPLETE' in os.environ:
+        _complete(p)
     dashed = [re.sub('^--[^=]+', lambda option: option[0].replace('_', '-'), a) for a in argv]
     given, rest = p.parse_known_args(dashed)
     for a in rest:
-        if a.startswith('-'): fail(name, _unknown_option(a, name, list(p._option_string_actions)))
-        if not many: fail(name, f'{a}: unexpected; see {name} --help')
+        if a.startswith('-'):
+            fail(name, _unknown_option(a, name, list(p._option_string_actions)))
+        if not many:
+            fail(name, f'{a}: unexpected; see {name} --help')
     options = {k: v for k, v in vars(given).items() if k not in ('pdb', 'xtra')}        # these are fastcore's own
     first = options.pop(many, []) if many else []
     return [*first, *rest], _expanded(options)
@@ -448,7 +467,7 @@ def user_error(e: BaseException) -> str | None: # the line to print, or `None` f
     if isinstance(e, (ValueError, OSError)): return text
     if kind == 'SafetensorError': return f'a safetensors file could not be read or written ({text})'
     if isinstance(e, MemoryError) or kind == 'OutOfMemoryError' or "can't allocate memory" in text:
-        return f'out of memory ({text[:200]}); use a smaller batch size, or see pdd-train --dry-run for what a run needs'
+        return f'out of memory ({text[:200]}); use a smaller batch size (pdd-train --dry-run shows what a run needs)'
     return None
 
 # %% ../nbs/25_cli.ipynb #3913a724
@@ -469,7 +488,8 @@ def _logged(quiet: bool) -> Iterator[None]:
     _log.addHandler(handler)
     _log.setLevel(logging.WARNING if quiet else logging.INFO)
     try:
-        with logging_redirect_tqdm([_log]): yield
+        with logging_redirect_tqdm([_log]):
+            yield
     finally:
         _log.removeHandler(handler)
         _log.setLevel(old)
@@ -478,7 +498,8 @@ def _logged(quiet: bool) -> Iterator[None]:
 @contextmanager
 def _reported(name: str, options: dict) -> Iterator[None]:
     "End with the message and the status that a mistake or an interruption has"
-    try: yield
+    try:
+        yield
     except KeyboardInterrupt:
         print(_interrupted(name, options), file=sys.stderr)
         raise SystemExit(130) from None
@@ -491,12 +512,14 @@ def _reported(name: str, options: dict) -> Iterator[None]:
 def _escape_unknown_characters():
     "Write what the encoding of standard output or standard error lacks as an escape"
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper): stream.reconfigure(errors='backslashreplace')
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors='backslashreplace')
 
 # %% ../nbs/25_cli.ipynb #dd012311
 def _print(result: Result, as_json: bool):
     "Write a result on standard output, to the end"
-    try: print(json.dumps(result) if as_json else result.text, flush=True)
+    try:
+        print(json.dumps(result) if as_json else result.text, flush=True)
     except OSError as e:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())        # else Python tries again when it ends
         if not isinstance(e, BrokenPipeError): raise
@@ -515,28 +538,33 @@ def _command_name(word: str) -> str:
     for name in (word, f'pdd-{word}'):
         if name in COMMANDS: return name
     near = get_close_matches(word, [n.removeprefix('pdd-') for n in COMMANDS], 1)
-    fail('pdd_nb', f'{word}: unknown command; ' + (f'did you mean {near[0]}?' if near else 'see python -m pdd_nb --help'))
+    hint = f'did you mean {near[0]}?' if near else 'see python -m pdd_nb --help'
+    fail('pdd_nb', f'{word}: unknown command; {hint}')
 
 # %% ../nbs/25_cli.ipynb #f8588fec
 def main(argv: list[str] | None = None) -> None: # default: the program's name and its arguments
     "Run the command that the program is called by, or, as `python -m pdd_nb`, the first argument names"
     _escape_unknown_characters()
     word, *args = argv or [Path(sys.argv[0]).stem, *sys.argv[1:]]
-    if word == '__main__': word, *args = args or ['--help']
+    if word == '__main__':
+        word, *args = args or ['--help']
     if word in ('-h', '--help'): return print(_overview())
     name = _command_name(word)
     many, options = parse(name, args)
     as_json = options.pop('json')
     with _reported(name, options), _logged(options.get('quiet', False)):
-        with redirect_stdout(sys.stderr) if as_json else nullcontext(): result = COMMANDS[name](*many, **options)
-        if result is not None: _print(result, as_json)
+        with redirect_stdout(sys.stderr) if as_json else nullcontext():
+            result = COMMANDS[name](*many, **options)
+        if result is not None:
+            _print(result, as_json)
 
 # %% ../nbs/25_cli.ipynb #b54cc173
 def complete_setting(prefix: str, **_) -> list[str]:
     "Keys as `key=`; after it the values, if they are few"
     from pdd_nb.config import DistillConfig, all_keys, choices
-    key, eq = prefix.partition('=')[:2]
-    return [f'{key}={v}' for v in choices(key)] if eq else [f'{k}=' for k in all_keys(DistillConfig())]
+    key, eq, _ = prefix.partition('=')
+    if eq: return [f'{key}={v}' for v in choices(key)]
+    return [f'{k}=' for k in all_keys(DistillConfig())]
 
 def complete_config(prefix: str, **_) -> list[str]:
     "Shipped configurations, and YAML files"
@@ -544,11 +572,14 @@ def complete_config(prefix: str, **_) -> list[str]:
     from pdd_nb.config import shipped
     return [*shipped(), *FilesCompleter(('yaml', 'yml'))(prefix)]
 
-def _complete(p):
+# %% ../nbs/25_cli.ipynb #7e7bfb14
+def _complete(p: ArgumentParser):
     "Answer the shell what may follow, and end"
     import argcomplete
     from argcomplete.completers import DirectoriesCompleter
-    by = dict(overrides=complete_setting, config=complete_config, world=complete_config, runs=DirectoriesCompleter(), checkpoint=DirectoriesCompleter())
-    for a in p._actions:
-        if a.dest in by: a.completer = by[a.dest]
+    folders = DirectoriesCompleter()
+    completers = dict(overrides=complete_setting, config=complete_config, world=complete_config, runs=folders, checkpoint=folders)
+    for action in p._actions:
+        if action.dest in completers:
+            action.completer = completers[action.dest]
     argcomplete.autocomplete(p)

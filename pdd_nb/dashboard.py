@@ -36,7 +36,8 @@ from .report import PLOTS, html_table, run_names
 from .sampling import grid_image, initial_noise, resize_images
 from .timesteps import two_step_target
 from .tracker import plot_divergence, relative_divergence
-from .trainer import Trainer, as_png, curve, plot_losses
+from .recorder import as_png, curve, plot_losses
+from .trainer import Trainer
 
 # %% ../nbs/24_dashboard.ipynb #23a112b1
 def finished(folder) -> bool: # of a run
@@ -103,7 +104,8 @@ def stop(self: BackgroundRun):
 @patch
 def wait(self: BackgroundRun, timeout=None): # seconds
     "Until the thread has ended; an interrupt ends the waiting only"
-    if self.thread: self.thread.join(timeout)
+    if self.thread:
+        self.thread.join(timeout)
 
 @patch
 def close(self: BackgroundRun):
@@ -116,7 +118,8 @@ def close(self: BackgroundRun):
 def _train(self: BackgroundRun):
     "What the thread does"
     resume, self.resume = self.resume, True                        # a second `start` always resumes
-    try: Trainer(self.cfg, quiet=True).run(resume, control=self._control)
+    try:
+        Trainer(self.cfg, quiet=True).run(resume, control=self._control)
     except Exception as e: self.error = e
 
 @patch
@@ -124,17 +127,17 @@ def _control(self: BackgroundRun, trainer) -> bool:
     "Called by the trainer after each step: waits during a pause; returns whether to stop"
     self.step = trainer.step
     if not self.free.is_set():
-        trainer._tick()
-        self.waiting = True
-        self.free.wait()
-        self.waiting = False
-        trainer._clock = time.perf_counter()                       # time spent waiting is not training
+        with trainer.paused():
+            self.waiting = True
+            self.free.wait()
+            self.waiting = False
     return self.ending.is_set()
 
 # %% ../nbs/24_dashboard.ipynb #f07e9342
 def _reading(line: bytes, where: str) -> dict:
     "One line of the metrics: numbers by name"
-    try: m = json.loads(line)
+    try:
+        m = json.loads(line)
     except (ValueError, RecursionError): m = None
     if not isinstance(m, dict) or not {'step', 'stage'} <= set(m) or not all(map(_number, m.values())):
         raise ValueError(f'{where}: no reading of a run; was the file edited, or damaged?')
@@ -242,7 +245,8 @@ def _placed(images, width) -> tuple[list, int]: # `W.Image`s; pixels
     x, y, row = 0, 30, 0
     for im in [Image.open(BytesIO(i.value)) for i in images if i.value]:
         w = width//2 if im.width < 2.2*im.height else width
-        if x + w > width: x, y, row = 0, y + row, 0
+        if x + w > width:
+            x, y, row = 0, y + row, 0
         size = (w, w*im.height//im.width)
         placed.append((im.convert('RGB').resize(size, Image.Resampling.LANCZOS), (x, y)))
         x, row = x + w, max(row, size[1])
@@ -275,7 +279,8 @@ def png(self: Panel, width=880) -> bytes: # pixels
     placed, height = _placed(self.images, width)
     out = Image.new('RGB', (width, height), 'white')
     ImageDraw.Draw(out).text((8, 6), self.text, fill='black', font_size=16)
-    for im, at in placed: out.paste(im, at)
+    for im, at in placed:
+        out.paste(im, at)
     return _png(out.quantize(256))
 
 # %% ../nbs/24_dashboard.ipynb #71cf9041
@@ -310,7 +315,8 @@ class Dashboard(Panel):
                 ):
         self.run = run if isinstance(run, BackgroundRun) else None
         self.folder, self.every = Path(self.run.folder if self.run else run), every
-        if not self.run: _check_run(self.folder)
+        if not self.run:
+            _check_run(self.folder)
         self.metrics: list[dict] = []
         self.grids: dict[int, Path] = {}
         self.at: dict = {}                                      # as of `progress`
@@ -323,7 +329,8 @@ class Dashboard(Panel):
         rows = [*buttons, self.bar, tiles, self.when, _scroll(self.grid), settings]
         super().__init__([*self.figures.values(), self.grid], *rows)
         done = self.done
-        if not (self.refresh() and done): Thread(target=self._watch, daemon=True).start()
+        if not (self.refresh() and done):
+            Thread(target=self._watch, daemon=True).start()
 
     @property
     def done(self) -> bool:
@@ -386,7 +393,8 @@ def refresh(self: Dashboard) -> bool:
     "Read the folder, and draw what has changed; false if something could not be read"
     with self._lock:
         whole = self._read_folder()
-        if self.run: self._set_buttons(self.run)
+        if self.run:
+            self._set_buttons(self.run)
     return whole
 
 @patch
@@ -394,7 +402,8 @@ def _read_folder(self: Dashboard) -> bool:
     "Show what changed, or what is wrong"
     try:
         now = self._file_states()
-        if now != self._seen: self._update()
+        if now != self._seen:
+            self._update()
         self._seen = now
         self.set_note(' · '.join(self._status(now)))
     except (OSError, ValueError) as e:
@@ -410,7 +419,8 @@ def _set_buttons(self: Dashboard, run: BackgroundRun):
     self.buttons['start'].disabled = state in ('starting', 'training', 'stopping', 'finished')
     self.buttons['pause'].disabled = state not in ('starting', 'training')
     self.buttons['stop'].disabled = not run.alive or state == 'stopping'
-    if run.step: self.bar.value = run.step
+    if run.step:
+        self.bar.value = run.step
 
 # %% ../nbs/24_dashboard.ipynb #8d8fe585
 @patch
@@ -422,9 +432,11 @@ def _update(self: Dashboard):
         self.at = progress(self.folder, self.metrics)
         self.bar.max, self.bar.value = self.at['step'] + self.at['left'], self.at['step']
     if self.metrics != self._plotted and histories(self.metrics):
-        for name, tile in self.figures.items(): tile.value = _figure(name, self.metrics)
+        for name, tile in self.figures.items():
+            tile.value = _figure(name, self.metrics)
         self._plotted = self.metrics
-    if self.grids: self._update_slider()
+    if self.grids:
+        self._update_slider()
 
 @patch
 def _update_slider(self: Dashboard):
@@ -448,11 +460,13 @@ def _status(self: Dashboard, now: list[tuple[int, int]]) -> list[str]: # as of `
     "The parts of the note, in HTML"
     state = self.run.state if self.run else 'finished' if self.done else 'unfinished'
     parts = [f'<b>{html.escape(self.folder.resolve().name)}</b>', state]
-    if self.run and self.run.error: parts.append(f'<b>{html.escape(_one_line(self.run.error))}</b>')
+    if self.run and self.run.error:
+        parts.append(f'<b>{html.escape(_one_line(self.run.error))}</b>')
     if not self.metrics: return [*parts, 'no reading yet']
     parts += self._position() + _last_values(self.metrics) + _time_left(self.at)
     if self.done: return parts
-    if self.at['saved']: parts.append(f"checkpoint at {self.at['saved']}")
+    if self.at['saved']:
+        parts.append(f"checkpoint at {self.at['saved']}")
     age = time.time() - max(now)[0]/1e9
     return [*parts, f'last change {timedelta(seconds=max(0, round(age)))} ago']
 
@@ -534,12 +548,14 @@ class TrajectoryExplorer(Panel):
     def pipes(self) -> dict:
         "The two pipelines, opened when they are first needed"
         name, device = self.cfg.model.teacher.name, 'cpu'
-        if self.cfg.device == 'auto' and torch.cuda.is_available(): device = 'cuda'
+        if self.cfg.device == 'auto' and torch.cuda.is_available():
+            device = 'cuda'
         teacher = few_step_teacher(name, device, self.note_of['resolution'])
         return dict(teacher=teacher, student=load_student(self.folder, name, device, fuse=True))
 
     def _repr_mimebundle_(self, **kw):
-        if not self.note.value: self.draw()
+        if not self.note.value:
+            self.draw()
         return super()._repr_mimebundle_(**kw)
 
 # %% ../nbs/24_dashboard.ipynb #f8320c00
@@ -556,7 +572,8 @@ def _make_widgets(self: TrajectoryExplorer, steps):
     self.seed = W.IntSlider(0, 0, 99, description='seed', continuous_update=False, **wide)
     choices = sorted({k for k in (*steps, own) if k <= most})
     self.steps = W.ToggleButtons(options=choices, value=own, style=dict(button_width='3rem'))
-    for w in (self.prompt, self.own, self.seed, self.steps): w.observe(lambda _: self.draw(), 'value')
+    for w in (self.prompt, self.own, self.seed, self.steps):
+        w.observe(lambda _: self.draw(), 'value')
     self.grid, self.plot = _tile(width='auto'), _tile(width='36rem', max_width='100%')
 
 @patch
@@ -576,7 +593,8 @@ def _trajectories(self: TrajectoryExplorer, prompt: str) -> tuple[Tensor, dict[s
     _, own = self.walk('student', prompt, k, guidance=self.note_of['guidance_scale'], seed=seed)
     nearest = (fine - ts[:, None]).abs().argmin(1).tolist()
     few_steps = [*range(k), -1]
-    return ts, {f'teacher, all {n}': full[[*nearest, -1]], f'teacher, {k}': few[few_steps], f'student, {k}': own[few_steps]}
+    rows = {f'teacher, {k}': few[few_steps], f'student, {k}': own[few_steps]}
+    return ts, {f'teacher, all {n}': full[[*nearest, -1]]} | rows
 
 # %% ../nbs/24_dashboard.ipynb #5f8e929f
 @patch
@@ -584,7 +602,8 @@ def draw(self: TrajectoryExplorer):
     "Compute and show what was chosen"
     prompt = self.own.value.strip() or self.prompt.value
     self.set_note('drawing …')
-    try: ts, rows = self._trajectories(prompt)
+    try:
+        ts, rows = self._trajectories(prompt)
     except (OSError, ValueError) as e: return self.set_note(html.escape(_one_line(e)))
     k = len(ts)
     side = 128 if k <= 8 else 64
@@ -599,7 +618,8 @@ def draw(self: TrajectoryExplorer):
 # %% ../nbs/24_dashboard.ipynb #70b8ddf0
 def _plot_distances(far: dict[str, list[float]], ts: Tensor, reference: str, ax):
     "Distance to a reference at each timestep and at the image"
-    for name, v in far.items(): ax.plot(v, marker='o', label=name)
+    for name, v in far.items():
+        ax.plot(v, marker='o', label=name)
     ax.set(ylabel=f'distance to {reference}', ylim=(0, None))
     labels = [*[f't = {t:.0f}' for t in ts], 'image']
     ax.set_xticks(range(len(labels)), labels, fontsize='small', rotation=30 if len(ts) > 4 else 0)
@@ -642,20 +662,25 @@ def readings_of(runs: dict) -> tuple[dict, list[str]]: # name -> folder
     "The metrics of runs by name, and a line for each that has none or whose metrics cannot be read"
     found, problems = {}, []
     for name, folder in runs.items():
-        try: metrics = read_metrics(folder)
+        try:
+            metrics = read_metrics(folder)
         except (OSError, ValueError) as e:
             problems.append(_one_line(e))
             continue
-        if metrics: found[name] = metrics
-        else: problems.append(f'{name}: no reading yet')
+        if metrics:
+            found[name] = metrics
+        else:
+            problems.append(f'{name}: no reading yet')
     return found, problems
 
 # %% ../nbs/24_dashboard.ipynb #ad9a387f
 def _plot_curves(curves: dict[str, list[dict]], metric: str, ax):
     "A metric of several runs over training"
-    for n, v in curves.items(): ax.plot([m['step'] for m in v], [m[metric] for m in v], label=n)
+    for n, v in curves.items():
+        ax.plot([m['step'] for m in v], [m[metric] for m in v], label=n)
     ax.set(xlabel='training step', ylabel=metric.replace('_', ' '), yscale='log')
-    if curves: ax.legend(fontsize='small')
+    if curves:
+        ax.legend(fontsize='small')
 
 def compare_runs(runs: dict, # name -> folder
                  metric: str, names # one of their metrics; the runs that were chosen
@@ -666,7 +691,8 @@ def compare_runs(runs: dict, # name -> folder
     rows = [['run', 'training steps', f'{metric}, lowest of the last stage']]
     for n, v in curves.items():
         last = [m[metric] for m in v if m['stage'] == v[-1]['stage']]
-        if last: rows.append([n, v[-1]['step'], f'{min(last):.4g}'])
+        if last:
+            rows.append([n, v[-1]['step'], f'{min(last):.4g}'])
     return rows, curve(lambda ax: _plot_curves(curves, metric, ax)), '; '.join(problems)
 
 # %% ../nbs/24_dashboard.ipynb #debb3eae
@@ -678,7 +704,8 @@ def _run_choices(folders) -> dict: # of runs
     if not keys:
         reason = '; '.join(problems) or 'an empty list'
         raise ValueError(f'runs: no reading in {reason}; give folders of runs that have begun')
-    return dict(metrics=list(keys), names=list(runs), compare=partial(compare_runs, runs), none='choose at least one run', width='0')
+    compare = partial(compare_runs, runs)
+    return dict(metrics=list(keys), names=list(runs), compare=compare, none='choose at least one run', width='0')
 
 # %% ../nbs/24_dashboard.ipynb #7c19f599
 def _sampler_choices(results) -> dict: # the `results.json` of `pdd-ablate`, or what it holds
@@ -694,7 +721,8 @@ def _sampler_choices(results) -> dict: # the `results.json` of `pdd-ablate`, or 
     return dict(metrics=metrics, names=names, compare=partial(compare_samplers, data), none=none, width='640px')
 
 # %% ../nbs/24_dashboard.ipynb #8eec7be2
-_TABLE_STYLE = '<style>.pdd td,.pdd th{padding:.1rem .7rem .1rem 0;text-align:left;white-space:nowrap;line-height:1.5}</style>'
+_CELL = 'padding:.1rem .7rem .1rem 0;text-align:left;white-space:nowrap;line-height:1.5'
+_TABLE_STYLE = f'<style>.pdd td,.pdd th{{{_CELL}}}</style>'
 
 class AblationExplorer(Panel):
     "Samplers of a matrix, or runs: choose which are compared, and by what"
@@ -705,9 +733,11 @@ class AblationExplorer(Panel):
         self.metric = W.Dropdown(options=list(dict.fromkeys(c['metrics'])), description='metric', **narrow)
         self.which = {k: W.ToggleButton(True, description=k, layout=W.Layout(width='auto')) for k in c['names']}
         self.plot, self.table = _tile(width='auto', max_width='72rem', min_width=c['width']), W.HTML()
-        for w in (self.metric, *self.which.values()): w.observe(lambda _: self.draw(), 'value')
+        for w in (self.metric, *self.which.values()):
+            w.observe(lambda _: self.draw(), 'value')
         buttons = W.Box(list(self.which.values()), layout=W.Layout(flex_flow='row wrap', width='100%'))
-        super().__init__([self.plot], self.metric, buttons, _scroll(self.plot), _scroll(self.table))
+        rows = [self.metric, buttons, _scroll(self.plot), _scroll(self.table)]
+        super().__init__([self.plot], *rows)
         self.draw()
 
     def draw(self):
@@ -723,7 +753,8 @@ class AblationExplorer(Panel):
 def _root_folder(root=None) -> Path: # default: the environment's PDD_RUN, or 'runs'
     "The folder of runs; a relative one is looked for in the server's folder and above this one"
     if root is not None: return Path(root)
-    root, here = Path(os.environ.get('PDD_RUN', 'runs')), Path.cwd()      # a server's kernels start in the notebook's folder
+    root = Path(os.environ.get('PDD_RUN', 'runs'))
+    here = Path.cwd()                                   # of a server's kernel: the notebook's folder
     places = [Path(os.environ.get('PWD', here)), here, *here.parents]
     return next((p/root for p in places if (p/root).exists()), root)
 
@@ -737,13 +768,15 @@ def _run_name(folder: Path, root: Path) -> str:
 # %% ../nbs/24_dashboard.ipynb #8d606238
 class App(W.VBox):
     "A page on the runs below a folder: training, trajectories, comparisons"
-    def __init__(self, root=None): # a run's folder, or one with runs in it; default: the environment's PDD_RUN, or 'runs'
+    def __init__(self, root=None): # a run's folder, or one with runs in it; default: PDD_RUN, or 'runs'
         root = _root_folder(root)
         self.runs = {_run_name(p.parent, root): p.parent for p in _below(root, 'config.yaml')}
         layout = W.Layout(width='99%', max_width='30rem')
         self.note, self.run = W.HTML(), W.Dropdown(options=list(self.runs), description='run', layout=layout)
-        self.panels: dict[str, Callable] = dict(Training=self._dashboard, Trajectory=self._explorer, Comparison=self._comparison)
-        for p in _below(root, 'results.json'): self.panels[p.resolve().parent.name] = partial(AblationExplorer, p)
+        panels = dict(Training=self._dashboard, Trajectory=self._explorer, Comparison=self._comparison)
+        self.panels: dict[str, Callable] = panels
+        for p in _below(root, 'results.json'):
+            self.panels[p.resolve().parent.name] = partial(AblationExplorer, p)
         self.tab = W.Tab()
         self.tab.children, self.tab.titles = [W.VBox() for _ in self.panels], list(self.panels)
         super().__init__([self.note, self.run, self.tab] if self.runs else [self.note])
@@ -759,9 +792,12 @@ class App(W.VBox):
 def _choose(self: App, root: Path):
     "The run that the address asks for, or what is wrong with it"
     name = parse_qs(os.environ.get('QUERY_STRING', '')).get('run', list(self.runs)[:1])
-    if not self.runs: note = f'run: no run below {str(root)!r}; set PDD_RUN to the folder of a run, or to one with runs in it'
-    elif name[0] in self.runs: self.run.value, note = name[0], ''
-    else: note = f"run: expected one of {', '.join(self.runs)}, got {name[0]!r}"
+    if not self.runs:
+        note = f'run: no run below {str(root)!r}; set PDD_RUN to the folder of a run, or to one with runs in it'
+    elif name[0] in self.runs:
+        self.run.value, note = name[0], ''
+    else:
+        note = f"run: expected one of {', '.join(self.runs)}, got {name[0]!r}"
     self.note.value = html.escape(note)
 
 @patch
@@ -783,13 +819,15 @@ def fill(self: App):
     index = self.tab.selected_index
     make, box = list(self.panels.values())[index], self.tab.children[index]
     if any(isinstance(w, Panel) for w in box.children): return
-    try: box.children = [make()]
+    try:
+        box.children = [make()]
     except (OSError, ValueError) as e: box.children = [W.HTML(html.escape(_one_line(e)))]
 
 @patch
 def change(self: App):
     "Another run: make its panels anew"
     for box in self.tab.children[:2]:
-        for w in box.children: w.close()
+        for w in box.children:
+            w.close()
         box.children = []
     self.fill()

@@ -41,7 +41,8 @@ def _check_mlflow():
     import mlflow, requests
     uri = mlflow.get_tracking_uri()
     if not uri.startswith('http'): return
-    try: requests.get(f"{uri.rstrip('/')}/health", timeout=10)
+    try:
+        requests.get(f"{uri.rstrip('/')}/health", timeout=10)
     except requests.RequestException:
         where = f'no MLflow server answers at {_no_password(uri)}'
         raise ValueError(f'training.tracker: {where}; start it, or set MLFLOW_TRACKING_URI to one that runs') from None
@@ -56,7 +57,8 @@ def _check_wandb():
     "Refuse Weights & Biases without a key"
     if _wandb_offline(): return
     import wandb
-    try: wandb.login()
+    try:
+        wandb.login()
     except Exception as e:
         reason = str(e).splitlines()[0]
         raise ValueError(f'training.tracker: wandb: {reason} Or set WANDB_MODE=offline, and wandb sync later') from None
@@ -71,8 +73,10 @@ def ready_loggers(name: str # 'none', one of `LOGGERS`, or 'all': those that are
     names = [n for n in LOGGERS if _installed(n)] if name == 'all' else [name]
     for n in names or LOGGERS[:1]:
         if not _installed(n): raise ValueError(f"training.tracker: {n} is not installed; pip install 'pdd_nb[{n}]'")
-    if 'mlflow' in names: _check_mlflow()
-    if 'wandb' in names: _check_wandb()
+    if 'mlflow' in names:
+        _check_mlflow()
+    if 'wandb' in names:
+        _check_wandb()
     return names
 
 # %% ../nbs/15_loggers.ipynb #e57baacd
@@ -122,8 +126,10 @@ class MLflowLog:
         self.api.log_image(im, key=key, step=step, synchronous=True)
 
     def files(self, folder: Path, found: list[Path], student: bool):
-        for f in found: self.writer.log_artifact(str(f), None if f.parent == folder else f.parent.name)
-        if student: self.writer.log_artifacts(str(folder/'student'), 'student')
+        for f in found:
+            self.writer.log_artifact(str(f), None if f.parent == folder else f.parent.name)
+        if student:
+            self.writer.log_artifacts(str(folder/'student'), 'student')
 
     def close(self, status: str): self.api.end_run(status.upper())
 
@@ -196,15 +202,19 @@ class ExperimentLog:
         PartialState()                          # accelerate's trackers ask it for the main process
         os.environ.setdefault('MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT', 'true')
         ids = logged_runs(self.folder)
-        for name in self.names: ids[name] = self._start(name, ids.get(name))
+        for name in self.names:
+            ids[name] = self._start(name, ids.get(name))
         write_text(self.folder/_NOTE, json.dumps(ids))
         return self
 
     def __exit__(self, kind, error, trace):
         saved = (self.folder/'student'/'student.json').exists()
-        if kind is None: status = 'finished' if saved else 'killed'
-        else: status = 'killed' if kind is KeyboardInterrupt else 'failed'
-        for logger in self.live: self._close(logger, status)
+        if kind is None:
+            status = 'finished' if saved else 'killed'
+        else:
+            status = 'killed' if kind is KeyboardInterrupt else 'failed'
+        for logger in self.live:
+            self._close(logger, status)
         self.live = []
 
 # %% ../nbs/15_loggers.ipynb #84a62865
@@ -214,11 +224,13 @@ def _start(self: ExperimentLog, name: str, id: str | None) -> str: # of a logger
     try:
         logger = CLASSES[name](self.folder, id, self.step)
         self.live.append(logger)
-        if id is None and self.cfg: logger.settings(_plain_settings(self.cfg))
+        if id is None and self.cfg:
+            logger.settings(_plain_settings(self.cfg))
     except Exception as e:
         self.__exit__(type(e), e, None)
         raise ValueError(_not_started(name, id, e, self.folder/_NOTE)) from None
-    if self.step is not None: _log.info('%s: %s', name, logger.place)
+    if self.step is not None:
+        _log.info('%s: %s', name, logger.place)
     return logger.id
 
 def _not_started(name: str, id: str | None, error: Exception, note: Path) -> str:
@@ -231,7 +243,8 @@ def _not_started(name: str, id: str | None, error: Exception, note: Path) -> str
 @patch
 def _close(self: ExperimentLog, logger, status: str): # 'finished', 'failed' or 'killed'
     "End the run of a logger"
-    try: logger.close(status)
+    try:
+        logger.close(status)
     except Exception as e: _log.warning('%s: the run was not closed (%s)', logger.name, e)
 
 # %% ../nbs/15_loggers.ipynb #cecb8674
@@ -239,7 +252,8 @@ def _close(self: ExperimentLog, logger, status: str): # 'finished', 'failed' or 
 def _each(self: ExperimentLog, action: Callable): # called with each logger
     "Do something with each logger, and drop those that fail"
     for logger in self.live[:]:
-        try: action(logger)
+        try:
+            action(logger)
         except Exception as e:
             self.live.remove(logger)
             reason = ' '.join(str(e).split())[:200]
@@ -289,7 +303,8 @@ def log_evaluation(folder): # of a run
         if not names: return
         figures = {f'evaluation/{k}': v['value'] for k, v in _student_figures(folder).items() if isinstance(v, dict)}
         step = _last_step(folder)
-        for name in names: ready_loggers(name)
+        for name in names:
+            ready_loggers(name)
         with ExperimentLog(folder, names) as log:
             log.log(figures, step)
             log.image('evaluation', Image.open(folder/'grid.png'), step)
