@@ -654,6 +654,17 @@ class Tars(Source):
         self.files = [Path(f) for f in _tar_files(pattern)]
         self.origin = os.path.abspath(os.path.expanduser(pattern))
         self.settings = ['tar', self.images, self.texts, *(f.name for f in self.files)]
+    def __iter__(self):
+        "Items, one after the other"
+        for path in map(str, self.files):
+            groups = groupby(_members(path, self.key_of), lambda m: m[0])
+            while True:
+                try:
+                    key, group = next(groups)
+                    group = list(group)
+                except StopIteration: break
+                except (tarfile.TarError, OSError) as e: raise _not_a_tar(path, e) from None
+                yield self._item(path, key, group)
 
 # %% ../nbs/11_data.ipynb #2967a802
 def _caption_in(members, names): # of an item, by suffix; suffixes or fields to look for
@@ -679,20 +690,6 @@ def _item(self: Tars, path, key, group): # of a shard; of the item; its `(key, s
     image = next((members[k] for k in self.images if k in members), None)
     caption, wrong = _caption_in(members, self.texts)
     return Item(f'{path}: {key}', image and partial(image.read, MAX_BYTES), caption, problem or wrong)
-
-# %% ../nbs/11_data.ipynb #2ddfe64a
-@patch
-def __iter__(self: Tars):
-    "Items, one after the other"
-    for path in map(str, self.files):
-        groups = groupby(_members(path, self.key_of), lambda m: m[0])
-        while True:
-            try:
-                key, group = next(groups)
-                group = list(group)
-            except StopIteration: break
-            except (tarfile.TarError, OSError) as e: raise _not_a_tar(path, e) from None
-            yield self._item(path, key, group)
 
 # %% ../nbs/11_data.ipynb #426d34a2
 class Prompts(Source):

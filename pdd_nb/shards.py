@@ -163,8 +163,9 @@ def hash_files(paths, # of regular files
     "SHA-256 of each file's content, by path; each process reads its share"
     known, mine = _load_hashes(memory), paths[run.process_index::run.num_processes]
     with threads() as pool:
-        found = list(bar(pool.map(partial(_hash_known, known=known), mine), total=len(mine)))
-    found = dict(kv for part in gather_object([list(zip(map(str, mine), found))]) for kv in part)
+        hashed = list(bar(pool.map(partial(_hash_known, known=known), mine), total=len(mine)))
+    parts = gather_object([list(zip(map(str, mine), hashed))])
+    found = {path: values for part in parts for path, values in part}
     if run.is_main_process and paths:
         keep = {p: (stamp, h) for p, (stamp, h, settled) in found.items() if settled}
         _put(memory, json.dumps(keep))
@@ -318,14 +319,16 @@ ROWS = 2**20    # row numbers to a shard
 class _Distinct:
     "Numbers the distinct ones among many texts, in order of their first appearance"
     def __init__(self):
-        self.db = sqlite3.connect('')
+        self.db, self.n = sqlite3.connect(''), 0
         self.db.execute('create table t (row integer primary key, text text unique)')
+    def __len__(self): return self.n
     def add(self, text):
         "The number of a text, and whether it is new"
         hit = self.db.execute('select row from t where text = ?', (text,)).fetchone()
-        if hit: return hit[0] - 1, False
-        return self.db.execute('insert into t (text) values (?)', (text,)).lastrowid - 1, True
-    def __len__(self): return self.db.execute('select count(*) from t').fetchone()[0]
+        if hit: return hit[0], False
+        self.db.execute('insert into t values (?, ?)', (self.n, text))
+        self.n += 1
+        return self.n - 1, True
 
 # %% ../nbs/12_shards.ipynb #1e1da082
 def _write_rows(folder, k, rows):
@@ -438,10 +441,25 @@ class Stored:
         self.row = Shards(folder, self.index['rows']).load()['row']
         self.nbytes = sum(p.nbytes for p in self.parts)
     def __len__(self): return len(self.row)
-    def captions(self):
-        "All distinct captions; item `i` has number `row[i]`"
-        with open(self.folder/'captions.jsonl', encoding='utf-8') as f:
-            return [json.loads(l) for l in f]
+    def take(self,
+             part, # 0: states; 1: conditions
+             idx: Tensor, # rows `(b,)`
+             names=None, # of the tensors; default: all
+             at=None # place in the second dimension, `(b,)`; default: the whole row
+            ): # dict of `(b,...)`
+        "Read some rows, from memory if all may be held there"
+        if self.nbytes > self.keep: return self.parts[part].take(idx, names, at)
+        if self._held is None:
+            self._held = self.load_all()
+        found = {k: v for k, v in self._held[part].items() if k in (names or [k])}
+        return {k: v[idx] if at is None else v[idx, at] for k, v in found.items()}
+
+# %% ../nbs/12_shards.ipynb #dffdf975
+@patch
+def captions(self: Stored):
+    "All distinct captions; item `i` has number `row[i]`"
+    with open(self.folder/'captions.jsonl', encoding='utf-8') as f:
+        return [json.loads(l) for l in f]
 
 # %% ../nbs/12_shards.ipynb #de7f4462
 @patch
@@ -451,21 +469,6 @@ def load_all(self: Stored, device='cpu'):
     Two dicts of tensors and a tensor; `None` if they are more than `keep` bytes."""
     if self.nbytes > self.keep: return None
     return *[p.load(device) for p in self.parts], self.row.to(device)
-
-# %% ../nbs/12_shards.ipynb #facd2fd2
-@patch
-def take(self: Stored,
-         part, # 0: states; 1: conditions
-         idx: Tensor, # rows `(b,)`
-         names=None, # of the tensors; default: all
-         at=None # place in the second dimension, `(b,)`; default: the whole row
-        ): # dict of `(b,...)`
-    "Read some rows, from memory if all may be held there"
-    if self.nbytes > self.keep: return self.parts[part].take(idx, names, at)
-    if self._held is None:
-        self._held = self.load_all()
-    found = {k: v for k, v in self._held[part].items() if k in (names or [k])}
-    return {k: v[idx] if at is None else v[idx, at] for k, v in found.items()}
 
 # %% ../nbs/12_shards.ipynb #f47b031e
 @patch
