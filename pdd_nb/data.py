@@ -52,7 +52,7 @@ def check_file(path, # of the file
 
 # %% ../nbs/11_data.ipynb #0a57686e
 def reason_of(error: BaseException) -> str:
-    "One line that says what an exception is about, without addresses in memory; at most 200 characters"
+    "An exception as one line of at most 200 characters, without addresses in memory"
     text = getattr(error, 'strerror', None) or ' '.join(str(error).split()) or type(error).__name__
     return re.sub(r' <.*?>| at 0x\w+', '', text)[:200]
 
@@ -106,7 +106,7 @@ def _over_white(im: Image.Image, icc) -> Image.Image: # with transparency; its p
 
 # %% ../nbs/11_data.ipynb #46df8df8
 def to_rgb(im: Image.Image) -> Image.Image:
-    """8-bit sRGB, upright as EXIF says, transparency on white, 16 bits scaled to 8.
+    """8-bit sRGB, turned upright by EXIF, transparency on white, 16 bits scaled to 8.
 
     Raises `ValueError` for a mode whose range of values is unknown."""
     icc = im.info.get('icc_profile')

@@ -199,7 +199,7 @@ def _load_index(folder):
 _AGAIN = 'encode again: what is whole is kept'
 
 def _check_entry(path, e, hashes): # of a file; its entry; compare the hash too
-    "Raise `ValueError` unless a file is as the index says"
+    "Raise `ValueError` unless a file matches its entry in the index"
     if not path.is_file(): raise ValueError(f'data.encoded: {path} is missing; {_AGAIN}')
     n = path.stat().st_size
     if n != e['bytes']:
