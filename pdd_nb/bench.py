@@ -33,12 +33,13 @@ def network_calls(trainer: Trainer) -> Callable: # with a stage that was started
     "A function that makes the calls of one training step: two of the teacher, one of the student with its gradients"
     objective, nets = trainer.objective, trainer.nets
     items = torch.arange(trainer.cfg.training.batch_size, device=trainer.device)
-    z, cond = trainer.feeds.train.latents(items)
-    i = items % len(objective.student)
+    i, cond = items % len(objective.student), trainer.feeds.train.conditions(items)
+    shape = (len(items), *trainer.family.shape)
+    xt = torch.randn(shape, generator=keyed(0, device=trainer.device), device=trainer.device)
     def calls():
         for _ in range(2):
-            objective.teacher.predict(z, objective.teacher.grid.t[2*i], cond, None, ())
-        pred, _ = objective.student.predict(z, objective.student.grid.t[i], cond, None, ())
+            objective.teacher.predict(xt, objective.teacher.grid.t[2*i], cond, None, ())
+        pred, _ = objective.student.predict(xt, objective.student.grid.t[i], cond, None, ())
         pred.square().mean().backward()
         for p in nets.weights().values():
             p.grad = None

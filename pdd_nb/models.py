@@ -77,7 +77,7 @@ def _add_adapters(self: Networks, role):
     "Put adapters into the base"
     s = self.cfg.student
     targets = list(s.lora_targets or self.family.targets)
-    if role == 'student': check_targets(self.net, targets, s.lora_rank)
+    if role == 'student': check_targets(self.net, s.lora_targets, s.lora_rank)
     self.lora = LoraConfig(r=s.lora_rank, lora_alpha=s.lora_rank, target_modules=targets, init_lora_weights=True)
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', 'Already found a `peft_config`')      # several adapters are wanted

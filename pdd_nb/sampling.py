@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['draw', 'fit', 'predict', 'initial_noise', 'generate', 'sample_images', 'resize_images', 'to_pil', 'grid_image',
-           'output_path', 'save_whole', 'image_suffixes', 'check_finite', 'text_to_image']
+           'output_path', 'save_whole', 'image_suffixes', 'require_finite', 'text_to_image']
 
 # %% ../nbs/10_sampling.ipynb #3c90e779
-import math, tempfile
+import math, tempfile, warnings
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -128,8 +128,10 @@ def save_whole(path, # file to write
 # %% ../nbs/10_sampling.ipynb #e0960c4b
 def _can_save(kind):
     "Can Pillow write an RGB image in this format?"
-    try: Image.new('RGB', (16, 16)).save(BytesIO(), kind)
-    except Exception: return False                                  # each plugin has its own error
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')                                  # a format that Pillow is about to drop
+        try: Image.new('RGB', (16, 16)).save(BytesIO(), kind)
+        except Exception: return False                                  # each plugin has an error of its own
     return True
 
 @cache
@@ -140,7 +142,7 @@ def image_suffixes() -> tuple:
     return tuple(sorted(s for s, k in kinds.items() if can.get(k)))
 
 # %% ../nbs/10_sampling.ipynb #2734a6f1
-def check_finite(values: Tensor, # of any shape, an image each in the first dimension
+def require_finite(values: Tensor, # of any shape, an image each in the first dimension
                  what # whose they are, and what to do about it
                 ):
     "`ValueError` if a value is not a finite number"
@@ -184,7 +186,7 @@ def text_to_image(checkpoint, # folder of a run or of a student
     _check_steps(f, n)
     options = dict(height=f.resolution, width=f.resolution, generator=torch.Generator().manual_seed(seed), **f.call)
     im = f.pipe(prompt, num_inference_steps=n, guidance_scale=w, output_type='pt', **options).images.float().cpu()
-    check_finite(im, 'checkpoint: the student draws values that are not numbers; train it again with a smaller training.lr')
+    require_finite(im, 'checkpoint: the student draws values that are not numbers; train it again with a smaller training.lr')
     if path: save_whole(path, lambda file: to_pil(im[0]).save(file, Image.registered_extensions()[path.suffix.lower()]))
     return to_pil(im[0])
 

@@ -9,10 +9,10 @@ import yaml
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
-from pdd_nb.config import DistillConfig, all_keys, check, check_files, get_key, load_config, save_config, stages
+from pdd_nb.config import DistillConfig, Model, Student, Teacher, all_keys, check, check_files, get_key, load_config, save_config, stages
 from pdd_nb.families import check_targets, family_of, load_pipeline, load_whole
 from pdd_nb.families import tiny_families
-from pdd_nb.models import Pair, load_student, save_student, student_note
+from pdd_nb.models import Networks, load_student, save_student, student_note
 from pdd_nb.timesteps import Schedule, stage_grids, student_scheduler, trailing_grid
 
 root = Path(__file__).parent.parent
@@ -263,21 +263,25 @@ def test_a_vae_that_overflows_in_half_precision_runs_in_full():
 
 # ---- adapters and students
 
+def networks(f, rank=4, targets=()):
+    "A teacher without guidance, and its student"
+    return Networks(f, Model(Teacher(guidance_scale=1.), Student(lora_rank=rank, lora_targets=list(targets))))
+
 def test_targets_of_adapters():
     f = tiny_families(['SD 1.5'])['SD 1.5']
-    refused(Pair, f, 4, ['to_qq'], says="model.student.lora_targets: 'to_qq' is the end of no module's name")
-    refused(Pair, f, 4, ['to_q', 'to_add_out.0', 'ff.0'], says="'to_add_out.0'")
-    refused(Pair, f, 4, ['norm1'], says='a GroupNorm')
-    refused(Pair, f, 4, ['to_out'], says='a ModuleList')
+    refused(networks, f, 4, ['to_qq'], says="model.student.lora_targets: 'to_qq' is the end of no module's name")
+    refused(networks, f, 4, ['to_q', 'to_add_out.0', 'ff.0'], says="'to_add_out.0'")
+    refused(networks, f, 4, ['norm1'], says='a GroupNorm')
+    refused(networks, f, 4, ['to_out'], says='a ModuleList')
     s = tiny_families(['Sana'])['Sana']
     refused(check_targets, s.net, ['conv_depth'], 3, says='groups')
-    assert {k.split('.lora_')[0].rsplit('.', 1)[-1] for k in Pair(f, 4, ['to_q', 'ff.net.2']).weights()} == {'to_q', '2'}
+    assert {k.split('.lora_')[0].rsplit('.', 1)[-1] for k in networks(f, 4, ['to_q', 'ff.net.2']).weights()} == {'to_q', '2'}
 
 @pytest.fixture(scope='module')
 def student(folders, tmp_path_factory):
     f = family_of(load_pipeline(folders['SD 1.5']), folders['SD 1.5'], 16)
     d = tmp_path_factory.mktemp('student')/'student'
-    save_student(d, Pair(f, 4), 2)
+    save_student(d, networks(f), 2)
     return d
 
 def test_a_lora_that_is_empty_or_not_finite_or_not_of_this_teacher(student, tmp_path):
@@ -306,13 +310,13 @@ def test_a_note_that_is_none(content, tmp_path):
 
 def test_a_disk_that_is_full(student, folders, tmp_path, monkeypatch):
     f = family_of(load_pipeline(folders['SD 1.5']), folders['SD 1.5'], 16)
-    pair = Pair(f, 4)
+    nets = networks(f)
     def full(*a, **kw):
         from safetensors import SafetensorError
         raise SafetensorError('Error while serializing: I/O error: No space left on device (os error 28)')
     monkeypatch.setattr('safetensors.torch.save_file', full)
     monkeypatch.setattr('diffusers.loaders.lora_base.safetensors.torch.save_file', full)
-    refused(save_student, tmp_path/'student', pair, 2, says='output: cannot write')
+    refused(save_student, tmp_path/'student', nets, 2, says='output: cannot write')
     assert not (tmp_path/'student').exists()
 
 # ---- the hub
