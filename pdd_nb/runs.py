@@ -8,7 +8,7 @@ __all__ = ['RUN_ENTRIES', 'RUN_PATTERNS', 'FREE_KEYS', 'is_run', 'is_finished', 
 # %% ../nbs/00b_runs.ipynb #00b00004
 from pathlib import Path
 
-from .config import DistillConfig, all_keys, config_from, get_key, save_config
+from .config import DistillConfig, all_keys, check_files, config_from, get_key, save_config
 from .folders import check_folder, claim_folder, clear_folder, expand, read_json, read_marker, write_marker, write_text
 
 # %% ../nbs/00b_runs.ipynb #00b00008
@@ -16,8 +16,9 @@ RUN_ENTRIES = ('config.yaml', 'metrics.jsonl', 'summary.json', 'evaluation.json'
                'checkpoints', 'student', 'samples', 'plots', 'logs', 'trajectories')
 
 RUN_PATTERNS = ('config.yaml', 'metrics.jsonl', 'summary.json', 'tracking.json', 'evaluation.json', 'grid.png', 'report.html',
-                'report.md', 'checkpoints/*', 'student', 'plots', 'samples/*steps_??????.png', 'logs/events.out.tfevents.*',
-                'trajectories/*/index.json', 'trajectories/*/captions.jsonl', 'trajectories/*/*-?????.safetensors')
+                'report.md', 'checkpoints/last', 'checkpoints/best', 'checkpoints/evaluation', 'student', 'plots',
+                'samples/*steps_??????.png', 'logs/events.out.tfevents.*', 'trajectories/*/index.json',
+                'trajectories/*/captions.jsonl', 'trajectories/*/*-?????.safetensors')
 
 # %% ../nbs/00b_runs.ipynb #00b00010
 def _last(folder):
@@ -50,7 +51,8 @@ def check_same(was: DistillConfig, cfg: DistillConfig, # of the checkpoint; of t
 # %% ../nbs/00b_runs.ipynb #00b00015
 def check_run(cfg: DistillConfig,
               resume=True): # or begin anew
-    "Refuse, before anything is loaded, an output folder that cannot be used; nothing is written"
+    "Refuse, before anything is loaded, files that are missing and an output folder that cannot be used; nothing is written"
+    check_files(cfg)
     folder = expand(cfg.output)
     check_folder(folder, 'run', [])
     if not is_run(folder): check_folder(folder, 'run', RUN_ENTRIES)

@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .config import DistillConfig, check
+from .data import check_source
 from .families import PRECISIONS, family_of, load_pipeline
 from .feed import open_feeds
 from .folders import expand, write_text
@@ -290,11 +291,12 @@ def start_stage(self: Trainer):
 def _end_stage(self: Trainer):
     "Load the best averaged weights and save them"
     self.nets.load(self.best_weights)
-    self._log(stage_end=1, val_loss=self.state.best)
+    self._log(stage_end=1, **{self.objective.criterion: self.state.best})
     if self.main:
         meta = dict(stage=self.state.stage, step=self.step, val_loss=self.state.best, fingerprint=self.family.mark)
         save_state(self.folder/'checkpoints'/'best', meta, student=self.best_weights)
-        _log.info(f'{self.stage.fine} to {self.stage.coarse} steps: validation loss {self.state.best:.4f} after {self.done} training steps')
+        criterion = self.objective.criterion.replace('val_', 'validation ')
+        _log.info(f'{self.stage.fine} to {self.stage.coarse} steps: {criterion} {self.state.best:.4f} after {self.done} training steps')
     self.recorder.plots(self.objective)
 
 # %% ../nbs/16_trainer.ipynb #78de6ad3
@@ -367,7 +369,8 @@ def _finish(self: Trainer):
     if not self.main: return
     save_student(self.folder/'student', self.nets, self.stage.coarse)
     self.state.seconds += self.clock.stop()
-    summary = dict(steps=self.step, processes=self.accelerator.num_processes, seconds=round(self.state.seconds, 1), val_loss=self.state.best)
+    summary = dict(steps=self.step, processes=self.accelerator.num_processes, seconds=round(self.state.seconds, 1))
+    summary[self.objective.criterion] = self.state.best
     write_text(self.folder/'summary.json', json.dumps(summary, indent=1))
     self.recorder.experiment.files()
 
@@ -380,5 +383,7 @@ def _say_finished(self: Trainer):
 # %% ../nbs/16_trainer.ipynb #3d6adc87
 def distill(cfg: DistillConfig, resume=True, quiet=False): # as for `Trainer.run`; no progress bars
     "Train as the configuration says; returns the folder of the run"
-    check_run(check(cfg), resume)
+    cfg = check(cfg)
+    check_run(cfg, resume)
+    check_source(cfg.data)
     return Trainer(cfg, quiet).run(resume)
