@@ -105,6 +105,22 @@ def with_attributes(stub, source):
     needs = 'Incomplete' in text and 'import Incomplete' not in text
     return 'from _typeshed import Incomplete\n' + text if needs else text
 
+def with_optionals(stub):
+    "A stub in which a parameter that is `None` by default may be `None`, as the package means it"
+    lines, found = stub.split('\n'), []
+    for f in ast.walk(ast.parse(stub)):
+        if not isinstance(f, ast.FunctionDef): continue
+        a = f.args
+        positional = a.posonlyargs + a.args
+        pairs = [*zip(positional[len(positional) - len(a.defaults):], a.defaults), *zip(a.kwonlyargs, a.kw_defaults)]
+        for arg, default in pairs:
+            if arg.annotation is None or not isinstance(default, ast.Constant) or default.value is not None: continue
+            if '| None' not in ast.unparse(arg.annotation): found.append((arg.annotation.end_lineno, arg.annotation.end_col_offset))
+    for line, column in sorted(found, reverse=True):
+        text = lines[line - 1]
+        lines[line - 1] = text[:column] + ' | None' + text[column:]
+    return '\n'.join(lines)
+
 def stubs():
     "The stubs of the package, by file name"
     with tempfile.TemporaryDirectory() as d:
@@ -114,7 +130,7 @@ def stubs():
         found = sorted((Path(d)/'out'/'pdd_nb').glob('*.pyi'))
         found = [f for f in found if f.stem not in ('_modidx', '__main__')]
         sources = {f: (Path(d)/'pdd_nb'/f'{f.stem}.py').read_text(encoding='utf-8') for f in found}
-        return {f.name: with_attributes(f.read_text(encoding='utf-8'), source) for f, source in sources.items()}
+        return {f.name: with_optionals(with_attributes(f.read_text(encoding='utf-8'), source)) for f, source in sources.items()}
 
 if __name__ == '__main__':
     if '--check' in sys.argv:
