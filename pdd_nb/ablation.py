@@ -58,7 +58,7 @@ def _mixture_cells(folder, samplers, seeds, budgets, quiet, dim, steps, batch):
         todo = [(k, s) for k in samplers for s in seeds if not _done(folder, k, s, n)]
         if not todo: continue
         names, own = list(dict.fromkeys(k for k, _ in todo)), list(dict.fromkeys(s for _, s in todo))
-        for r in train(Stage(Mixture(dim), steps, {k: settings(k, n) for k in names}, own, batch), n, quiet):
+        for r in train(Cohort(Mixture(dim), steps, {k: settings(k, n) for k in names}, own, batch), n, quiet):
             if (r['sampler'], r['seed']) in todo: _write(folder/'cells'/f"{r['sampler']}-{r['seed']}-{n}.json", r | dict(settings=settings(r['sampler'], n)))
 
 def _embedded_cells(folder, cells, quiet): # list of sampler, seed, budget, configuration

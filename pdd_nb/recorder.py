@@ -17,9 +17,9 @@ from fastcore.basics import patch
 
 from .families import Family
 from .folders import write_marker, write_text
+from .loggers import ExperimentLog
 from .sampling import grid_image, initial_noise
 from .solver import Solver
-from .tracking import Tracking
 
 _log = logging.getLogger('pdd_nb')
 
@@ -61,7 +61,7 @@ class Recorder:
                  main=True): # is this the process that records?
         self.folder, self.main = Path(folder), main
         self.metrics = []                       # lines of `metrics.jsonl`
-        self.loggers = Tracking(self.folder)    # of the experiment, see `Trainer.run`
+        self.experiment = ExperimentLog(self.folder)     # without loggers, until the run begins
         self.first = {}                         # label -> images of the stage's first solver
 
     def add(self, step, **values):
@@ -71,7 +71,7 @@ class Recorder:
         if not self.main: return
         with open(self.folder/'metrics.jsonl', 'a', encoding='utf-8') as f: f.write(json.dumps(line) + '\n')
         if 'stage_end' in values: return        # its loss is the best one, which was logged at its own step
-        self.loggers.log({k: v for k, v in values.items() if k not in ('stage', 'steps')}, step)
+        self.experiment.log({k: v for k, v in values.items() if k not in ('stage', 'steps')}, step)
 
 # %% ../nbs/15d_recorder.ipynb #15d00013
 @patch
@@ -117,7 +117,7 @@ def samples(self: Recorder, objective, step, name): # training step; of the file
     folder.mkdir(exist_ok=True)
     grid = grid_image(rows)
     grid.save(folder/f'{name}_{step:06}.png')
-    self.loggers.image('samples', grid, step)
+    self.experiment.image('samples', grid, step)
 
 @patch
 def _images(self: Recorder, objective, label):

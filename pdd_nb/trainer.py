@@ -21,13 +21,13 @@ from .config import DistillConfig, check
 from .families import PRECISIONS, family_of, load_pipeline
 from .feed import open_feeds
 from .folders import expand, write_text
+from .loggers import ExperimentLog, ready_loggers
 from .models import Networks, save_student
 from .objective import OBJECTIVES, plan_stages
 from .recorder import Recorder
 from .runs import check_run, is_finished, open_run
 from .state import has_state, load_state, not_finite, save_state
 from .timesteps import stage_grids
-from .tracking import Tracking, trackers
 
 _log = logging.getLogger('pdd_nb')
 
@@ -67,7 +67,7 @@ class Trainer:
         AcceleratorState._reset_state()                        # a notebook may train in another precision next
         self.accelerator = Accelerator(mixed_precision=t.precision, cpu=cfg.device == 'cpu')
         self.device, self.main = self.accelerator.device, self.accelerator.is_main_process
-        self.loggers = trackers(t.tracker)
+        self.loggers = ready_loggers(t.tracker)
         self.family = family or _load_family(cfg, self.device)
         stage_grids(self.family.grid, m.teacher.num_inference_steps, m.student.num_inference_steps)     # do they nest?
         self.nets = Networks(self.family, m, self.family.null(m.teacher.negative_prompt), cfg.seed)
@@ -308,8 +308,8 @@ def run(self: Trainer,
     if resume and is_finished(self.folder) and has_state(self.folder/'checkpoints'/'last'): return self._say_finished()
     self.begin(resume)
     def stop(): return self.step == stop_at or (control is not None and control(self))
-    loggers = Tracking(self.folder, self.loggers if self.main else (), self.cfg, self.step)
-    with loggers as self.recorder.loggers, self._bar() as bar:
+    experiment = ExperimentLog(self.folder, self.loggers if self.main else (), self.cfg, self.step)
+    with experiment as self.recorder.experiment, self._bar() as bar:
         while self.train_stage(bar, stop):
             self._end_stage()
             bar.total -= self.stage.updates - self.done
@@ -369,7 +369,7 @@ def _finish(self: Trainer):
     self.state.seconds += self.clock.stop()
     summary = dict(steps=self.step, processes=self.accelerator.num_processes, seconds=round(self.state.seconds, 1), val_loss=self.state.best)
     write_text(self.folder/'summary.json', json.dumps(summary, indent=1))
-    self.recorder.loggers.files()
+    self.recorder.experiment.files()
 
 @patch
 def _say_finished(self: Trainer):

@@ -49,7 +49,7 @@ def encode(script, name, processes=1, deaths=(0, 0)):
     launch = [Path(sys.executable).with_name('accelerate'), 'launch', '--multi_gpu', '--num_processes', str(processes), '--num_machines', '1', '--mixed_precision', 'no', '--dynamo_backend', 'no'] if processes > 1 else [sys.executable]
     r = subprocess.run([*launch, script, script.parent/name, *map(str, deaths)], capture_output=True, text=True, env=os.environ | {'OMP_NUM_THREADS': '1'})
     assert (r.returncode == 0) == (deaths == (0, 0)), (r.stdout + r.stderr)[-3000:]
-    return {str(f.relative_to(script.parent/name)): f.read_bytes() for f in sorted((script.parent/name).rglob('*')) if f.is_file()}
+    return {str(f.relative_to(script.parent/name)): f.read_bytes() for f in sorted((script.parent/name).rglob('[!.]*')) if f.is_file()}
 
 def test_two_processes_killed_and_resumed_encode_as_one(script):
     whole = encode(script, 'whole')
