@@ -272,7 +272,7 @@ def rows_of_latents(teacher, most): # with `latents`, `resolution`, `device`; ro
 
 # %% ../nbs/13_encoded.ipynb #b4df2c05
 @torch.no_grad()
-def preencode(teacher, # with `encode`, `latents`, `mark`, `name`, `resolution`, `device`
+def preencode(teacher, # with `encode`, `latents`, `fingerprint`, `name`, `resolution`, `device`
               source, # of items
               folder, # to write to, or to go on with
               crop='center', seed=0, # or 'random'; of random crops
@@ -441,7 +441,7 @@ def _walker(walk, teacher, text, row, **how): # shards of conditions; the row of
 # %% ../nbs/13_encoded.ipynb #743a86c1
 @torch.no_grad()
 def store_trajectories(walk, # `walk(noise, conditions)` -> list of `steps + 1` states `(b,c,h,w)`, from noise to image
-                       teacher, prompts, # with `encode`, `mark`, `name`, `device`; list of text
+                       teacher, prompts, # with `encode`, `fingerprint`, `name`, `device`; list of text
                        noise_shape, steps, # (c,h,w); of the walk
                        folder, n=None, # how many; default: one for each prompt
                        seed=0, dtype=torch.float16, # of the noise; of what is stored

@@ -305,13 +305,13 @@ def meet(wanted, # paths of shards -> the hashes of what they are made from
     run.wait_for_everyone()
 
 # %% ../nbs/12_shards.ipynb #c608e06d
-def task(teacher, # with `name`, `mark` and `device`
+def task(teacher, # with `name`, `fingerprint` and `device`
          kind, # 'encoded' or 'trajectories'
          **more # plain values
         ):
     "The processes that accelerate started, and what a folder is for"
     run = PartialState(cpu=torch.device(teacher.device).type == 'cpu')
-    return run, dict(kind=kind, teacher=str(teacher.name), weights=teacher.mark, **more)
+    return run, dict(kind=kind, teacher=str(teacher.name), weights=teacher.fingerprint, **more)
 
 # %% ../nbs/12_shards.ipynb #035cc30d
 ROWS = 2**20    # row numbers to a shard
