@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SAMPLERS', 'READINGS', 'METRICS', 'EXACT', 'table', 'settings', 'Matrix', 'is_done', 'run_exact', 'cell_config',
-           'run_embedded', 'collect', 'needed', 'ratio', 'speedup', 'matrix_table', 'plot', 'ablate']
+           'all_configs', 'run_embedded', 'collect', 'needed', 'ratio', 'speedup', 'matrix_table', 'plot', 'ablate']
 
 # %% ../nbs/21_ablation.ipynb #41eb2adb
 import json, math, shutil
@@ -36,7 +36,7 @@ SAMPLERS: dict[str, dict] = dict(
     divergence=dict(signal='divergence'),                  # the curriculum as specified, in three regions
     progress=dict(signal='progress'),                      # divergence x convergence rate, in three regions
     both=dict(signal='both'),                              # the sum of the two
-    balanced=dict(mode='importance', temperature=2., **_FINE)) # weights by the root of the divergence, draws by the variance of gradients
+    balanced=dict(mode='importance', temperature=2., **_FINE)) # by divergence, drawn by the variance of gradients
 READINGS = 40                                              # of the tracker, in a stage
 
 def settings(sampler, # one of `SAMPLERS`
@@ -46,7 +46,7 @@ def settings(sampler, # one of `SAMPLERS`
     if sampler not in SAMPLERS: raise ValueError(f"sampler: expected one of {', '.join(SAMPLERS)}, got {sampler!r}")
     return asdict(Curriculum()) | SAMPLERS[sampler] | dict(update_interval=max(1, updates//READINGS))
 
-# %% ../nbs/21_ablation.ipynb #a6c1b278
+# %% ../nbs/21_ablation.ipynb #25cfcd88
 METRICS = dict(mixture=('val_divergence', 'val_loss', 'end_error'),
                embedded=('val_divergence', 'val_loss', 'paired_distance', 'fid', 'alignment'))
 
@@ -55,6 +55,7 @@ def _write_json(path, value):
     path.parent.mkdir(parents=True, exist_ok=True)
     save_whole(path, lambda f: f.write(json.dumps(value).encode()))
 
+# %% ../nbs/21_ablation.ipynb #a6c1b278
 @dataclass
 class Matrix:
     "The cells that are asked for, and the folder that keeps them"
@@ -92,48 +93,65 @@ def run_exact(matrix: Matrix, quiet=True):
         samplers = {k: settings(k, n) for k in names}
         cohort = Cohort(Mixture(EXACT['dim']), EXACT['steps'], samplers, seeds=seeds, batch=EXACT['batch'])
         for cell in train(cohort, n, quiet):
-            if (cell['sampler'], cell['seed']) in missing: matrix.add(cell)
+            if (cell['sampler'], cell['seed']) in missing:
+                matrix.add(cell)
 
-# %% ../nbs/21_ablation.ipynb #21a00007
+# %% ../nbs/21_ablation.ipynb #0173bf6a
 def _check_cell(cfg):
     "Refuse a configuration whose cells cannot be compared"
     t, e = cfg.model.teacher.num_inference_steps, cfg.evaluation
     if len(halvings(t, cfg.model.student.num_inference_steps)) > 1:
-        raise ValueError("model.student.num_inference_steps: expected half of the teacher's; in later stages each sampler has a teacher of its own, "
+        raise ValueError("model.student.num_inference_steps: expected half of the teacher's; in later stages "
+                         "each sampler has a teacher of its own, "
                          'and validation figures cannot be compared')
-    if e.prompts_from != 'scenes': raise ValueError(f'evaluation.prompts_from: expected scenes, whose alignment can be measured, got {e.prompts_from!r}')
+    if e.prompts_from != 'scenes':
+        raise ValueError('evaluation.prompts_from: expected scenes, whose alignment can be measured, got '
+                         f'{e.prompts_from!r}')
     if e.prompts < 16: raise ValueError(f'evaluation.prompts: expected at least 16, got {e.prompts}')
 
+# %% ../nbs/21_ablation.ipynb #21a00007
 def cell_config(matrix: Matrix, config, overrides, # name or file of a configuration; settings as 'key=value'
                 sampler, seed, n): # of the cell
     "The configuration of a cell's run"
     chosen = [f'curriculum.{k}={v}' for k, v in settings(sampler, n).items()]
     output = matrix.folder/'runs'/f'{sampler}-{seed}-{n}'
-    own = [f'training.steps=[{n}]', f'training.validate_every={n}', 'training.patience=0', f'seed={seed}', f'output={output}']
+    own = [f'training.steps=[{n}]', f'training.validate_every={n}', 'training.patience=0']
+    own += [f'seed={seed}', f'output={output}']
     cfg = load_config(config, *overrides, *chosen, *own)
     _check_cell(cfg)
     return cfg
 
-# %% ../nbs/21_ablation.ipynb #21a00009
+# %% ../nbs/21_ablation.ipynb #0942fa3f
 def _teacher_images(folder, cfg):
     "What the teacher draws of the protocol's prompts with all its steps, `(n,3,h,w)`; drawn once for a matrix"
     e, t = cfg.evaluation, cfg.model.teacher
     pipe = few_step_teacher(t.name)
     path = folder/f'teacher-{family_of(pipe).mark}'
     if not (path/'pictures.safetensors').exists():
-        images = sample_images(pipe, prompts_of(e)[0], t.num_inference_steps, t.guidance_scale, seed=e.seed, batch=e.batch_size)
+        texts, options = prompts_of(e)[0], dict(seed=e.seed, batch=e.batch_size)
+        images = sample_images(pipe, texts, t.num_inference_steps, t.guidance_scale, **options)
         save_state(path, {}, pictures=dict(im=images))
     return load_tensors(path/'pictures.safetensors')['im']
 
+# %% ../nbs/21_ablation.ipynb #3cc78978
+def all_configs(matrix: Matrix, config, overrides) -> dict: # as for `cell_config`
+    "The configurations of all cells by (sampler, seed, budget)"
+    configs = {}
+    for n, s, k in product(matrix.budgets, matrix.seeds, matrix.samplers):
+        configs[k, s, n] = cell_config(matrix, config, overrides, sampler=k, seed=s, n=n)
+    return configs
+
+# %% ../nbs/21_ablation.ipynb #21a00009
 def _score(run, cfg, first) -> dict: # folder; configuration; of `_teacher_images`
     "The metrics of a run's student"
     e, (texts, s, named) = cfg.evaluation, prompts_of(cfg.evaluation)
     score = Score(e, name=str(run))
-    for idx, im in generate(load_student(run, fuse=True), texts, cfg.model.student.num_inference_steps, seed=e.seed, batch=e.batch_size):
+    pipe, steps = load_student(run, fuse=True), cfg.model.student.num_inference_steps
+    for idx, im in generate(pipe, texts, steps, seed=e.seed, batch=e.batch_size):
         score.update(idx, im, first[idx], texts=[texts[i] for i in idx], s=s[idx], named=named[idx], seconds=0.)
     return {k: v['value'] for k, v in score.figures().items() if k in METRICS['embedded']}
 
-# %% ../nbs/21_ablation.ipynb #21a0000a
+# %% ../nbs/21_ablation.ipynb #ce3bb358
 def _run_cell(matrix, cfg, sampler, seed, n): # configuration of the cell
     "Train and score one cell; of its run only the figures are kept"
     first = _teacher_images(matrix.folder, cfg)
@@ -142,12 +160,15 @@ def _run_cell(matrix, cfg, sampler, seed, n): # configuration of the cell
     *_, last = [m for m in lines if 'val_divergence' in m]
     validation = {k: last[k] for k in ('val_loss', 'val_divergence')}
     matrix.add(dict(sampler=sampler, seed=seed, updates=n) | validation | _score(run, cfg, first))
-    if read_marker(run)['kind'] == 'run': shutil.rmtree(run)
+    if read_marker(run)['kind'] == 'run':
+        shutil.rmtree(run)
 
+# %% ../nbs/21_ablation.ipynb #21a0000a
 def run_embedded(matrix: Matrix, configs, quiet=True): # dict of (sampler, seed, budget) -> configuration
     "Run the missing cells in the embedded world, one after the other"
     for (sampler, seed, n), cfg in tqdm(configs.items(), desc='cells', disable=quiet):
-        if not is_done(matrix, sampler, seed, n): _run_cell(matrix, cfg, sampler, seed=seed, n=n)
+        if not is_done(matrix, sampler, seed, n):
+            _run_cell(matrix, cfg, sampler, seed=seed, n=n)
 
 # %% ../nbs/21_ablation.ipynb #b2ff04e9
 def collect(folder) -> dict:
@@ -157,7 +178,8 @@ def collect(folder) -> dict:
     samplers = {}
     for k in SAMPLERS:
         own = [c['settings'] for c in cells if c['sampler'] == k]
-        if own: samplers[k] = own[0]
+        if own:
+            samplers[k] = own[0]
     plain = [{k: v for k, v in c.items() if k != 'settings'} for c in cells]
     return dict(**read_json(folder/'setting.json'), samplers=samplers, cells=plain)
 
@@ -187,15 +209,18 @@ def needed(curve, # logarithms of a metric at the budgets
     at = x[hi - 1] + (level - curve[hi - 1])/slope
     return float(np.exp(np.clip(at, x[0] - np.log(4), x[-1] + np.log(4)))), bool(len(below) and below[0] > 0)
 
-# %% ../nbs/21_ablation.ipynb #21a0000f
+# %% ../nbs/21_ablation.ipynb #4a64d468
 def _interval(estimate, each) -> dict: # a logarithm; its value for each seed
     "Value and 95 % t-interval"
     n, sd = len(each), float(np.std(each, ddof=1))
     half = float(t_distribution.ppf(.975, n - 1))*sd/n**.5
     return dict(value=math.exp(estimate), low=math.exp(estimate - half), high=math.exp(estimate + half), seeds=n)
 
+# %% ../nbs/21_ablation.ipynb #21a0000f
 def ratio(results, sampler, metric) -> dict: # of `collect`
-    "A metric relative to uniform sampling at the largest budget that both have; `None` with fewer than two common seeds"
+    """A metric relative to uniform sampling at the largest budget that both have.
+
+    `None` with fewer than two common seeds."""
     (a, u), n = _curves(results, metric, sampler, 'uniform')
     if len(a) < 2: return None
     d = (a - u)[:, -1]
@@ -203,9 +228,10 @@ def ratio(results, sampler, metric) -> dict: # of `collect`
 
 # %% ../nbs/21_ablation.ipynb #21a00010
 def speedup(results, sampler, metric) -> dict: # of `collect`
-    """How many times fewer updates a sampler needs to end where uniform sampling does; the interval is a jackknife over seeds.
+    """How many times fewer updates a sampler needs to end where uniform sampling does.
 
-    `reached`: was the level observed? `limit`: is the value a bound? `None` with fewer than two common seeds or budgets."""
+    The interval is a jackknife over seeds. `reached`: was the level observed? `limit`: is the value a bound?
+    `None` with fewer than two common seeds or budgets."""
     (a, u), n = _curves(results, metric, sampler, 'uniform')
     if len(n) < 2 or len(a) < 2: return None
     def log_speedup(keep):
@@ -217,7 +243,7 @@ def speedup(results, sampler, metric) -> dict: # of `collect`
     at = n[-1]/math.exp(value)
     return _interval(value, pseudo) | dict(reached=seen, limit=not n[0]/3.99 < at < n[-1]*3.99)
 
-# %% ../nbs/21_ablation.ipynb #21a00012
+# %% ../nbs/21_ablation.ipynb #e843fa2f
 def _show(v) -> str: # of `ratio` or `speedup`
     "A ratio with its interval, as text; one that was extrapolated has a star"
     if v is None: return ''
@@ -225,10 +251,12 @@ def _show(v) -> str: # of `ratio` or `speedup`
     star = '' if v.get('reached', True) else ' *'
     return f"{v['value']:.2f} ({v['low']:.2f} to {v['high']:.2f}){star}"
 
+# %% ../nbs/21_ablation.ipynb #24c4c511
 def _falling(results) -> list:
     "The metrics of a result of which less is better"
     return [m for m in METRICS[results['world']] if m != 'alignment']
 
+# %% ../nbs/21_ablation.ipynb #21a00012
 def _sampler_row(results, k) -> list: # name of a sampler
     "Metrics, ratios and speed-ups of one sampler as text"
     falling = _falling(results)
@@ -237,26 +265,30 @@ def _sampler_row(results, k) -> list: # name of a sampler
     row = [k, str(budgets[-1]), str(len(a))]
     for m in METRICS[results['world']]:
         row.append(f'{np.mean([c[m] for c in last]):.4g}')
-        if m in falling: row.append('' if k == 'uniform' else _show(ratio(results, k, m)))
+        if m in falling:
+            row.append('' if k == 'uniform' else _show(ratio(results, k, m)))
     return row + ['' if k == 'uniform' else _show(speedup(results, k, m)) for m in (falling[0], falling[2])]
 
 # %% ../nbs/21_ablation.ipynb #21a00013
-_STAR = '\\* outside the budgets that were run: extrapolated in a straight line, at most four times as far; there it is a bound'
+_STAR = ('\\* outside the budgets that were run: extrapolated in a straight line, '
+         'at most four times as far; there it is a bound')
 
 def matrix_table(results) -> str: # of `collect`
     "Metrics and ratios at the largest budget, and speed-ups, as Markdown"
     falling, head = _falling(results), ['sampler', 'updates', 'seeds']
-    for m in METRICS[results['world']]: head += [m, 'ratio'] if m in falling else [m]
+    for m in METRICS[results['world']]:
+        head += [m, 'ratio'] if m in falling else [m]
     head += [f'speed-up, {m}' for m in (falling[0], falling[2])]
     text = markdown([head, *[_sampler_row(results, k) for k in results['samplers']]])
     return f'{text}\n\n{_STAR}' if ' * |' in text else text
 
-# %% ../nbs/21_ablation.ipynb #21a00015
+# %% ../nbs/21_ablation.ipynb #24cf2ec1
 def _styles(results) -> dict:
     "Colour and line of each sampler in a plot"
     names = [k for k in results['samplers'] if k != 'uniform']
     return dict(uniform=dict(color='black', ls='--')) | {k: dict(color=f'C{j}') for j, k in enumerate(names, 1)}
 
+# %% ../nbs/21_ablation.ipynb #21a00015
 def _plot_curves(ax, results, metric):
     "A metric over budgets, relative to uniform sampling with the largest budget"
     from matplotlib.ticker import FormatStrFormatter, NullFormatter
@@ -273,7 +305,7 @@ def _plot_curves(ax, results, metric):
     ax.yaxis.set_major_formatter(FormatStrFormatter('%.3g'))
     ax.yaxis.set_minor_formatter(FormatStrFormatter('%.3g'))
 
-# %% ../nbs/21_ablation.ipynb #21a00016
+# %% ../nbs/21_ablation.ipynb #d9a64f46
 def _plot_speedups(ax, results, metric):
     "The speed-up of each sampler with its interval"
     names = [k for k in results['samplers'] if k != 'uniform']
@@ -287,6 +319,7 @@ def _plot_speedups(ax, results, metric):
     ax.set(xlabel=f'speed-up, {metric.replace("_", " ")}', ylim=(len(names) + .5, .5))
     ax.set_yticks(range(1, len(names) + 1), names, fontsize='small')
 
+# %% ../nbs/21_ablation.ipynb #21a00016
 def plot(results, # of `collect`
          metrics=None # a row each; default: the first and the third of the world's
         ):
@@ -302,17 +335,20 @@ def plot(results, # of `collect`
 # %% ../nbs/21_ablation.ipynb #21a00019
 def _check_matrix(world, matrix, overrides): # as for `ablate`
     "Refuse a matrix that says nothing, and settings that it does not take"
-    for k in matrix.samplers: settings(k, 1)
-    if 'uniform' not in matrix.samplers: raise ValueError('samplers: uniform must be among them; the others are compared with it')
+    for k in matrix.samplers:
+        settings(k, 1)
+    if 'uniform' not in matrix.samplers:
+        raise ValueError('samplers: uniform must be among them; the others are compared with it')
     if len(set(matrix.seeds)) < max(2, len(matrix.seeds)):
         raise ValueError(f'seeds: expected at least 2, all different, got {list(matrix.seeds)}')
     if not matrix.budgets or min(matrix.budgets) < 1:
         raise ValueError(f'budgets: expected numbers of updates, at least 1, got {list(matrix.budgets)}')
-    if world == 'mixture' and overrides: raise ValueError(f'{overrides[0]}: the exact world has no settings; leave it out')
+    if world == 'mixture' and overrides:
+        raise ValueError(f'{overrides[0]}: the exact world has no settings; leave it out')
     own = [o for o in overrides if o.startswith('curriculum.')]
     if own: raise ValueError(f'{own[0]}: the samplers set the curriculum; leave it out')
 
-# %% ../nbs/21_ablation.ipynb #21a0001a
+# %% ../nbs/21_ablation.ipynb #59cff6fd
 _FILES = ('cells', 'runs', 'results.json', 'table.md', 'speedup.png')
 
 def _open_matrix(folder, setting):
@@ -324,6 +360,7 @@ def _open_matrix(folder, setting):
     claim_folder(folder, 'matrix', _FILES)
     _write_json(path, setting)
 
+# %% ../nbs/21_ablation.ipynb #21a0001a
 def _write_results(folder) -> dict:
     "Write result, table and plot of the cells that are there; returns the result"
     res = collect(folder)
@@ -348,8 +385,7 @@ def ablate(folder, # of the matrix
         _open_matrix(matrix.folder, dict(world='mixture', **EXACT))
         run_exact(matrix, quiet)
     else:
-        keys = [(k, s, n) for n, s, k in product(matrix.budgets, matrix.seeds, matrix.samplers)]
-        configs = {(k, s, n): cell_config(matrix, world, overrides, sampler=k, seed=s, n=n) for k, s, n in keys}     # all are checked first
+        configs = all_configs(matrix, world, overrides)                 # all are checked first
         _open_matrix(matrix.folder, dict(world='embedded', config=asdict(load_config(world, *overrides))))
         run_embedded(matrix, configs, quiet)
     return _write_results(matrix.folder)
