@@ -649,7 +649,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'pdd_nb.feed._prompt_feeds': ('feed.html#_prompt_feeds', 'pdd_nb/feed.py'),
                              'pdd_nb.feed._scene_feed': ('feed.html#_scene_feed', 'pdd_nb/feed.py'),
                              'pdd_nb.feed.batch_indices': ('feed.html#batch_indices', 'pdd_nb/feed.py'),
-                             'pdd_nb.feed.encode_scenes': ('feed.html#encode_scenes', 'pdd_nb/feed.py'),
                              'pdd_nb.feed.open_feeds': ('feed.html#open_feeds', 'pdd_nb/feed.py')},
             'pdd_nb.folders': { 'pdd_nb.folders._carry_over': ('folders.html#_carry_over', 'pdd_nb/folders.py'),
                                 'pdd_nb.folders._check_names': ('folders.html#_check_names', 'pdd_nb/folders.py'),
