@@ -9,6 +9,7 @@ __all__ = ['batch_indices', 'LatentFeed', 'TrajectoryFeed', 'Feeds', 'open_feeds
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -69,7 +70,7 @@ class TrajectoryFeed:
                  split, # 'train' or 'valid'
                  quiet=False): # no progress
         self.cfg, self.family, self.prompts, self.n, self.split, self.quiet = cfg, family, prompts, n, split, quiet
-        self.held = None                                # the walks, on the device, from `start_stage` on
+        self.held: Any = None                           # a `Held` of the walks, from `start_stage` on
 
     def __len__(self): return self.n
 
