@@ -8,6 +8,7 @@ __all__ = ['OBJECTIVES', 'Stage', 'plan_stages', 'Draws', 'objective', 'Objectiv
 # %% ../nbs/15c_objective.ipynb #15c00005
 import math
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from fastcore.basics import patch
@@ -54,7 +55,7 @@ class Draws:
         return Draws(*[getattr(self, f.name)[m::parts].to(device) for f in fields(self)])
 
 # %% ../nbs/15c_objective.ipynb #15c00018
-OBJECTIVES = {}
+OBJECTIVES: dict[str, type] = {}
 
 def objective(name):
     "Make a class known to the training loop as the objective of this name"
@@ -67,7 +68,7 @@ def objective(name):
 class Objective:
     "What the training loop asks; made once for a run, and started anew for each of its stages"
     criterion = 'val_loss'             # of `validate`: the best weights have the lowest
-    terms = ('loss',)                  # means that are logged, each passed to `record`
+    terms: tuple[str, ...] = ('loss',) # means that are logged, each passed to `record`
     def __init__(self, cfg: DistillConfig, nets: Networks, feeds: Feeds, accelerator):
         self.cfg, self.nets, self.feeds, self.accelerator = cfg, nets, feeds, accelerator
         self.device = accelerator.device
@@ -168,8 +169,11 @@ class Halving(Objective):
         self.blocks = tuple(d.feature_blocks or nets.family.blocks()) if d.feature_weight else ()
         self.tracker = TimestepDivergenceTracker(cfg.curriculum, self.device)
         self.curriculum = AdaptiveCurriculumScheduler(cfg.curriculum)
-        self.stage = self.teacher = self.student = self.regions = None      # of the stage, set by `start`
-        self.validation = []                                                # a tuple for each batch
+        self.stage: Any = None                          # set by `start`, and so are
+        self.teacher: Any = None                        # its solver,
+        self.student: Any = None                        # the student's,
+        self.regions: Any = None                        # the region of each step of the grid,
+        self.validation: list[tuple] = []               # and what is validated, batch by batch
         self.bad_targets = torch.zeros((), device=self.device)
 
 # %% ../nbs/15c_objective.ipynb #15c00022
