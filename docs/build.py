@@ -2,7 +2,7 @@
 
 Both start from the pages that nbdev makes (`_proc`): hidden cells dropped, references by `show_doc` added and improved here. Quarto reads them as they are; for Sphinx they are cleaned first (`build/docs/source`).
 The order of the pages is the sidebar's in `_quarto.yml`."""
-import argparse, json, os, re, shutil, sys, uuid
+import argparse, ast, json, os, re, shutil, sys, uuid
 from dataclasses import MISSING, fields, is_dataclass
 from functools import reduce
 from importlib import import_module
@@ -50,8 +50,24 @@ def fields_table(cls):
     rows = [f"| `{f.name}` | {default(f)} | {(notes.get(f.name) or '').replace('|', chr(92) + '|')} |" for f in fields(cls)]
     return '\n'.join(['| field | default or type | |', '|---|---|---|', *rows])
 
-def references(nb, module, url):
-    "Improve what `show_doc` wrote: in the order of the source, under its full name, with a link to the source"
+def source_of(obj): # of a module
+    "The code of a function or class, to be unfolded"
+    code = ''.join(getsourcelines(unwrap(obj.fget if isinstance(obj, property) else obj))[0]).rstrip()
+    return f'\n\n<details class="source-code"><summary>Source</summary>\n\n```python\n{code}\n```\n\n</details>'
+
+def shown_in_full(given): # the code cells of a notebook
+    "Names that cells flagged `exports` define, whose code is on the page already"
+    names = set()
+    for cell in given:
+        if not cell.startswith('#| exports'): continue
+        for node in ast.parse(cell).body:
+            if not isinstance(node, (ast.FunctionDef, ast.ClassDef)): continue
+            patched = isinstance(node, ast.FunctionDef) and any('patch' in ast.unparse(d) for d in node.decorator_list)
+            names.add(f'{ast.unparse(node.args.args[0].annotation)}.{node.name}' if patched else node.name)
+    return names
+
+def references(nb, module, url, shown): # names whose code is on the page
+    "Improve what `show_doc` wrote: in the order of the source, under its full name, with the code, and a link to it"
     out, run = [], []
     for c in [*nb['cells'], None]:
         if c and c.get('has_sd'):
@@ -61,6 +77,7 @@ def references(nb, module, url):
             body = re.search(r'###.*?\n(.*)', ''.join(c['outputs'][0]['data']['text/markdown']), re.S)[1].strip().replace('__main__.', '')
             if is_dataclass(obj): body = f'*{obj.__doc__}*\n\n'*(not obj.__doc__.startswith(name + '(')) + fields_table(obj)
             link = f"[source]({url}/blob/main/{module.__name__.replace('.', '/')}.py#L{line}){{.source}}\n\n" if url else ''
+            if name not in shown: body += source_of(obj)
             c['outputs'][0]['data']['text/markdown'] = f'### {name}\n\n{link}{body}'
             run.append((line, c))
         else: out += [d for _, d in sorted(run, key=itemgetter(0))] + [c]; run = []
@@ -71,8 +88,10 @@ def stage():
     os.chdir(root)
     proc, url = proc_nbs(n_workers=0, force=True), address()       # in one process: torch is imported once
     for p in sorted(proc.glob('*.ipynb')):
-        nb, given = read(p), '\n'.join(text(c) for c in read(root/'nbs'/p.name)['cells'] if c['cell_type'] == 'code')
-        if exp := re.search(r'^#\| default_exp (\w+)', given, re.M): nb = references(nb, import_module(f'pdd_nb.{exp[1]}'), url)
+        nb, cells = read(p), [text(c) for c in read(root/'nbs'/p.name)['cells'] if c['cell_type'] == 'code']
+        given = '\n'.join(cells)
+        exp = re.search(r'^#\| default_exp (\w+)', given, re.M)
+        if exp: nb = references(nb, import_module(f'pdd_nb.{exp[1]}'), url, shown_in_full(cells))
         if url and 'pip install' in given: nb['cells'].insert(1, markdown(badge(p.name, url)))
         write(p, nb)
     for f in ('CHANGELOG.md', 'CONTRIBUTING.md'): shutil.copy(root/f, proc/f.lower())

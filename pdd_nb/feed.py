@@ -56,12 +56,13 @@ class LatentFeed:
         "Of items `(b,)`"
         return self.latents(k)[1]
 
-    def pair(self, teacher: Solver, k: Tensor, i: Tensor, noise: Tensor, # items `(b,)`, the student's steps `(b,)`, `(b,c,h,w)`
+    def pair(self, teacher: Solver,
+             k: Tensor, i: Tensor, noise: Tensor, # items `(b,)`, the student's steps `(b,)`, `(b,c,h,w)`
              w, blocks=()): # guidance scales `(b,)`; blocks to tap
         "States at the beginning of the student's steps, the teacher's two steps later, conditions, activations"
         z, cond = self.latents(k)
         xt = noisify(z, noise, *teacher.grid.at(2*i)[:2])
-        xs, feats = teacher.two_steps(xt, i, cond, w, blocks)
+        xs, feats = teacher.two_steps(xt, i, cond, w=w, blocks=blocks)
         return xt, xs, cond, feats
 
 # %% ../nbs/15a_feed.ipynb #15a00013
@@ -80,10 +81,12 @@ class TrajectoryFeed:
         cfg, f, m = self.cfg, self.family, self.cfg.model.teacher
         def walk(noise, cond): return teacher.states(f.start(noise, teacher.grid), cond)
         folder = Path(cfg.output).expanduser()/'trajectories'/f'{len(teacher)}-{self.split}'
-        stored = store_trajectories(walk, f, self.prompts, f.shape, len(teacher), folder=folder, n=self.n,
-                                    seed=cfg.seed + (self.split == 'valid'), dtype=torch.float32, batch=cfg.training.batch_size,
-                                    quiet=self.quiet, guidance=[m.guidance_scale, m.guidance_rescale, m.negative_prompt],
-                                    student=tensors_hash(weights) if weights else '')
+        seed = cfg.seed + (self.split == 'valid')
+        guidance = [m.guidance_scale, m.guidance_rescale, m.negative_prompt]
+        student = tensors_hash(weights) if weights else ''
+        stored = store_trajectories(walk, f, self.prompts, noise_shape=f.shape, steps=len(teacher), folder=folder,
+                                    n=self.n, seed=seed, dtype=torch.float32, batch=cfg.training.batch_size,
+                                    quiet=self.quiet, guidance=guidance, student=student)
         self.held = Held(stored, f.device)
 
     def conditions(self, k: Tensor) -> dict:
@@ -135,8 +138,8 @@ def _prompt_feeds(cfg, family, texts, quiet):
     "Walks from prompts, the last of them for validation"
     d = cfg.data
     n = _held_out(len(texts), min(d.valid_size, len(texts)//10 or 1))
-    return Feeds(TrajectoryFeed(cfg, family, texts[:n], d.train_size, 'train', quiet),
-                 TrajectoryFeed(cfg, family, texts[n:], d.valid_size, 'valid', quiet))
+    return Feeds(TrajectoryFeed(cfg, family, texts[:n], d.train_size, split='train', quiet=quiet),
+                 TrajectoryFeed(cfg, family, texts[n:], d.valid_size, split='valid', quiet=quiet))
 
 # %% ../nbs/15a_feed.ipynb #15a00019
 def open_feeds(cfg: DistillConfig, family: Family,
@@ -145,7 +148,8 @@ def open_feeds(cfg: DistillConfig, family: Family,
     "Encode what the configuration names; afterwards the text encoders leave the device, if nothing is left to encode"
     d = cfg.data
     if d.source == 'scenes' and not d.encoded:
-        feeds = Feeds(_scene_feed(family, d.train_size, cfg.seed + 1, 'train', quiet), _scene_feed(family, d.valid_size, 0, 'valid', True))
+        feeds = Feeds(_scene_feed(family, d.train_size, seed=cfg.seed + 1, split='train', quiet=quiet),
+                      _scene_feed(family, d.valid_size, seed=0, split='valid', quiet=True))
     else:
         source = open_source(d, cfg.seed + 1, family.resolution)
         if isinstance(source, Prompts): return _prompt_feeds(cfg, family, source.texts, quiet)
