@@ -407,7 +407,7 @@ def update(self: Score, idx, im, first, # indices; images `(b,3,h,w)`; images th
            seconds): # that the batch took
     "Add a batch of images"
     require_finite(im, f'evaluation: {self.name} draws images that are not numbers')
-    columns, f = self._columns(im, first, texts, s, named)
+    columns, f = self._columns(im, first, texts, s=s, named=named)
     if self.features is not self.clip:
         f = self.features(im)
     measured = torch.cat([f, columns[:, 1:]], 1)
@@ -537,7 +537,7 @@ def evaluate(models, # dict of name -> `(pipeline, steps, guidance scale)`; the 
     with tqdm(total=p.prompts, initial=start, desc='evaluating', disable=not progress, mininterval=1) as bar:
         for lo in range(start, p.prompts, p.batch_size):
             idx = range(lo, min(lo + p.batch_size, p.prompts))
-            _score_batch(models, scores, prompts, idx, options)
+            _score_batch(models, scores, prompts, idx=idx, options=options)
             bar.update(len(idx))
             if folder and time.monotonic() - saved > every:
                 _save_progress(folder, identity, scores, idx.stop)
