@@ -509,7 +509,7 @@ def _check_evaluation(e: Evaluation):
 
 # %% ../nbs/00_config.ipynb #ee8849ed
 def check_files(c: DistillConfig):
-    "Refuse, in one line with its key, what the file system says about output, teacher and evaluation"
+    "Refuse, in one line with its key, an output that cannot be written, and a teacher or evaluation files that are missing"
     check_writable('output', c.output)
     if c.data.encoded and not is_folder('data.encoded', c.data.encoded):
         check_writable('data.encoded', c.data.encoded)

@@ -23,6 +23,7 @@ def _relative(v):
     "Values in units of their mean over regions"
     return v/v.nanmean().clamp(min=1e-30)
 
+# %% ../nbs/04_curriculum.ipynb #b7df8637
 def region_scores(tracker: TimestepDivergenceTracker,
                   signal='divergence' # one of `SIGNALS`
                  ) -> Tensor: # `(R,)`, NaN where unknown
@@ -65,7 +66,8 @@ def draw_steps(probs: Tensor, # `(n,)`, on the device where draws are wanted
               ) -> Tensor: # `(b,)` int64
     "Draw indices with probabilities `probs`"
     u = torch.rand(b, generator=generator, device=probs.device, dtype=probs.dtype)
-    if stratified: u = (torch.arange(b, device=probs.device) + u)/b
+    if stratified:
+        u = (torch.arange(b, device=probs.device) + u)/b
     return torch.searchsorted(probs.cumsum(0), u).clamp(max=len(probs) - 1)
 
 # %% ../nbs/04_curriculum.ipynb #26656e48
@@ -76,7 +78,7 @@ class AdaptiveCurriculumScheduler:
         self.num_regions = self.cfg.num_regions
         unknown = torch.full((2, self.num_regions), float('nan'), dtype=torch.float64)
         self.score, self.rms = unknown.unbind()
-        self.history = []                                          # a dict for each update of the weights
+        self.history: list[dict] = []                              # one for each update of the weights
         self.since, self.device = 0, 'cpu'                         # first step of the stage; device of the draws
         self.regions = torch.zeros(0, dtype=torch.int64)           # of the grid's steps, set by `start_stage`
         self.share = self.weights = torch.zeros(self.num_regions).double()
@@ -106,6 +108,7 @@ def _set_weights(self: AdaptiveCurriculumScheduler, step):
     self.correction = self._per_step(target)/self.probs
     self.history.append(dict(step=step, weights=emphasis.tolist(), draws=draws.tolist()))
 
+# %% ../nbs/04_curriculum.ipynb #3f7bfc08
 @patch
 def _per_step(self: AdaptiveCurriculumScheduler, weights):
     "A region's weight, divided equally among its steps, `(n,)`"
@@ -128,6 +131,7 @@ def update(self: AdaptiveCurriculumScheduler, step, tracker: TimestepDivergenceT
     self._set_weights(step)
     return self.weights
 
+# %% ../nbs/04_curriculum.ipynb #258bae11
 @patch
 def sample(self: AdaptiveCurriculumScheduler, b, generator=None): # -> `(b,)` int64 and `(b,)` loss weights
     "Draw grid steps for a batch, and the weight of each sample"
@@ -149,12 +153,14 @@ def state_dict(self: AdaptiveCurriculumScheduler) -> dict:
     return dict(score=_plain(self.score), rms=_plain(self.rms), since=self.since, regions=self.regions.tolist(),
                 weights=self.weights.tolist(), history=self.history)
 
+# %% ../nbs/04_curriculum.ipynb #7165bd92
 @patch
 def load_state_dict(self: AdaptiveCurriculumScheduler, state, device='cpu'):
     "Go on from `state_dict`"
     R = len(state['score'])
     if R != self.num_regions:
-        raise ValueError(f'curriculum.num_regions: the checkpoint has {R} regions, the configuration {self.num_regions}')
+        raise ValueError(f'curriculum.num_regions: the checkpoint has {R} regions, '
+                         f'the configuration {self.num_regions}')
     self.score, self.rms = _vector(state['score']), _vector(state['rms'])
     self.start_stage(torch.tensor(state['regions']), state['since'], device)
     self.history = [dict(h) for h in state['history']]
@@ -168,6 +174,7 @@ def plot_weights(history, # of an `AdaptiveCurriculumScheduler`
         ax = plt.subplots(figsize=(5, 2.8), layout='constrained')[1]
     steps, weights = [h['step'] for h in history], [h['weights'] for h in history]
     ax.stackplot(steps, *zip(*weights), labels=region_names(len(weights[0])), step='post', alpha=.8)
-    ax.set(xlabel='training step', ylabel='share of training', ylim=(0, 1), xlim=(steps[0], max(steps[-1], steps[0] + 1)))
+    ax.set(xlabel='training step', ylabel='share of training')
+    ax.set(ylim=(0, 1), xlim=(steps[0], max(steps[-1], steps[0] + 1)))
     ax.legend(fontsize='small', loc='lower left')
     return ax

@@ -30,11 +30,12 @@ from .state import load_tensors, save_tensors
 # %% ../nbs/23_export.ipynb #8c230000
 _log = logging.getLogger('pdd_nb')
 
-# %% ../nbs/23_export.ipynb #39d1669d
+# %% ../nbs/23_export.ipynb #09aaff06
 def _number(v) -> str:
     "A number in its shortest form"
     return f'{v:g}'
 
+# %% ../nbs/23_export.ipynb #39d1669d
 def _steps(n) -> str:
     "Such as '1 step' or '4 steps'"
     return f'{n} step' + 's'*(n != 1)
@@ -63,7 +64,7 @@ class Script:
         "Is the teacher the embedded one?"
         return self.base == EMBEDDED and not self.whole
 
-# %% ../nbs/23_export.ipynb #8c230003
+# %% ../nbs/23_export.ipynb #028510b8
 @patch
 def imports(self: Script) -> list:
     "The import statements"
@@ -71,34 +72,39 @@ def imports(self: Script) -> list:
     lines = ['import torch, pdd_nb' if self.own else 'import torch', f'from diffusers import {names}']
     return [*lines, 'from peft import PeftModel'] if self.by_peft and not self.whole else lines
 
+# %% ../nbs/23_export.ipynb #abd4f87e
 @patch
 def load(self: Script) -> str:
     "The statement that loads the teacher, or the whole student"
     source = repr(self.repo if self.whole else self.base)
-    if self.own: source = "pdd_nb.__path__[0] + '/assets/teacher'"
+    if self.own:
+        source = "pdd_nb.__path__[0] + '/assets/teacher'"
     options = '' if self.dtype == torch.float32 else f', torch_dtype={self.dtype}'
     place = '' if self.device == 'cpu' else f".to('{self.device}')"
     return f'pipe = DiffusionPipeline.from_pretrained({source}{options}){place}'
 
+# %% ../nbs/23_export.ipynb #8c230003
 @patch
 def draw(self: Script, n, file) -> str: # number of steps, and name of the image file, both as source code
     "The statement that draws and saves an image"
     note = self.notes[0]
     side, w = note['resolution'], _number(note['guidance_scale'])
     more = ''.join(f'{k}={v!r}, ' for k, v in self.call.items())
-    options = f'num_inference_steps={n}, guidance_scale={w}, height={side}, width={side}, {more}generator=torch.manual_seed(0)'
-    return f'pipe({self.prompt!r}, {options}).images[0].save({file})'
+    options = f'num_inference_steps={n}, guidance_scale={w}, height={side}, width={side}'
+    return f'pipe({self.prompt!r}, {options}, {more}generator=torch.manual_seed(0)).images[0].save({file})'
 
-# %% ../nbs/23_export.ipynb #8c230004
+# %% ../nbs/23_export.ipynb #d1aee151
 @patch
 def single(self: Script) -> list:
     "The statements for one LoRA"
     repo = repr(self.repo)
     lora = f"pipe.load_lora_weights({repo}, weight_name='pytorch_lora_weights.safetensors')"
-    if self.by_peft: lora = f'pipe.transformer = PeftModel.from_pretrained(pipe.transformer, {repo})'
+    if self.by_peft:
+        lora = f'pipe.transformer = PeftModel.from_pretrained(pipe.transformer, {repo})'
     scheduler = f"pipe.scheduler = {self.scheduler}.from_pretrained({repo}, subfolder='scheduler')"
     return [lora, scheduler, self.draw(self.notes[0]['num_inference_steps'], "'image.png'")]
 
+# %% ../nbs/23_export.ipynb #162ff111
 @patch
 def several(self: Script) -> list:
     "The statements for several LoRAs, loaded once and switched by name"
@@ -109,23 +115,28 @@ def several(self: Script) -> list:
     body = ["pipe.set_adapters(f'{n}-step')", scheduler, self.draw('n', "f'{n}-step.png'")]
     return [each, f'    pipe.load_lora_weights({repo}, {options})', each, *[f'    {line}' for line in body]]
 
+# %% ../nbs/23_export.ipynb #8c230004
 @patch
 def text(self: Script) -> str:
     "A script of plain diffusers that draws with an exported student, or with each of several"
-    if self.whole: body = [self.draw(self.notes[0]['num_inference_steps'], "'image.png'")]
-    elif len(self.notes) > 1: body = self.several()
+    if self.whole:
+        body = [self.draw(self.notes[0]['num_inference_steps'], "'image.png'")]
+    elif len(self.notes) > 1:
+        body = self.several()
     else: body = self.single()
     return '\n'.join([*self.imports(), self.load(), *body])
 
-# %% ../nbs/23_export.ipynb #e887e014
+# %% ../nbs/23_export.ipynb #e542feea
 def _card_text(folder) -> str:
     "The card of an exported folder"
     return (Path(folder)/'README.md').read_text(encoding='utf-8')
 
+# %% ../nbs/23_export.ipynb #2b3cbda4
 def card_script(folder) -> str:
     "The script that the card of an exported folder prints"
     return re.search(r'```python\n(.*?)\n```', _card_text(folder), re.S)[1]
 
+# %% ../nbs/23_export.ipynb #e887e014
 def _run_script(script, folder, cwd): # text; exported folder, for the error; where to run it
     "Run a card's script in a process of its own"
     (cwd/'script.py').write_text(script, encoding='utf-8')
@@ -134,7 +145,7 @@ def _run_script(script, folder, cwd): # text; exported folder, for the error; wh
     *_, last = ['no message', *r.stderr.strip().splitlines()]
     raise RuntimeError(f'{folder}: the script of the card does not run (status {r.returncode}: {last[:200]})')
 
-# %% ../nbs/23_export.ipynb #8c230006
+# %% ../nbs/23_export.ipynb #c73310c4
 def run_card(folder, # an exported folder
              places # names in its script, and the folders that they stand for
             ) -> dict:
@@ -147,20 +158,23 @@ def run_card(folder, # an exported folder
         _run_script(card_script(folder), folder, Path(d))
         return {p.name: Image.open(p).convert('RGB') for p in sorted(Path(d).glob('*.png'))}
 
+# %% ../nbs/23_export.ipynb #8c230006
 def difference(a: Image.Image, b: Image.Image) -> int:
     "The largest difference of two images of one size, of 255"
     x, y = [np.asarray(im.convert('RGB')).astype(int) for im in (a, b)]
     return int(np.abs(x - y).max())
 
-# %% ../nbs/23_export.ipynb #549e0560
+# %% ../nbs/23_export.ipynb #d196755b
 def _card_license(place) -> dict: # folder or name on the hub
     "The licence that a model's card names, as entries of a card's metadata; empty if it is not known"
     path = Path(place)
-    try: data = ModelCard.load(path/'README.md' if path.is_dir() else place, ignore_metadata_errors=True).data
+    try:
+        data = ModelCard.load(path/'README.md' if path.is_dir() else place, ignore_metadata_errors=True).data
     except Exception: return {}                                         # no such repository, no network, no card
     entries = {k: data.get(k) for k in ('license', 'license_name', 'license_link')}
     return {k: v for k, v in entries.items() if v} if entries['license'] else {}
 
+# %% ../nbs/23_export.ipynb #549e0560
 def license_of(places, # folder or names on the hub where the teacher's card may be
                given=None # by the user
               ) -> dict:
@@ -169,7 +183,8 @@ def license_of(places, # folder or names on the hub where the teacher's card may
     for p in places:
         found = dict(license='mit') if p == EMBEDDED else _card_license(p)
         if found: return found
-    raise ValueError(f"license: not found on a card of {' or '.join(map(repr, places))}; give the teacher's, such as creativeml-openrail-m")
+    raise ValueError(f"license: not found on a card of {' or '.join(map(repr, places))}; give the teacher's, "
+                     "such as creativeml-openrail-m")
 
 # %% ../nbs/23_export.ipynb #4bb130b2
 def _portable(v, names): # nested plain values; folders, and what to call them
@@ -210,13 +225,14 @@ def read_student(run, # folder
                 ) -> Student:
     "What is known about a run's student, without paths of this machine"
     (folder, note), r = student_note(run), read_run(run, str(run))
-    if r['remark']: _log.warning('%s', r['remark'])
+    if r['remark']:
+        _log.warning('%s', r['remark'])
     config = yaml.safe_dump(_portable(yaml.safe_load(r['config']), names), sort_keys=False)
     sub = f"{note['num_inference_steps']}-step/" if many else ''
     return Student(run=run, folder=folder, sub=sub, note=_portable(note, names), config=config,
                    result=_portable(r['result'], names), summary=r['summary'], grid=r['grid'])
 
-# %% ../nbs/23_export.ipynb #0a830912
+# %% ../nbs/23_export.ipynb #f0788173
 _METRICS = dict(fid=('FID', 'features'), kid=('KID', 'features'), clip_score=('CLIP score', 'clip'),
                 paired_distance=('paired distance', 'clip'))            # name; what in the protocol it depends on
 
@@ -224,13 +240,17 @@ def _student_figures(s: Student) -> dict:
     "The figures of the student itself in its evaluation"
     return next(v for k, v in s.result['results'].items() if k.startswith('student'))
 
+# %% ../nbs/23_export.ipynb #0a830912
 def _eval_results(s: Student) -> list:
     "An evaluation in the hub's format"
     if not s.result: return []
-    p, own = s.result['protocol'], _student_figures(s)
+    p, own, results = s.result['protocol'], _student_figures(s), []
     measured = dict(task_type='text-to-image', dataset_type='prompts', dataset_name=Path(p['prompts_from']).name)
-    return [EvalResult(**measured, metric_type=k, metric_name=f'{name} by {p[by]} features, {_steps(own["steps"])}', metric_value=round(own[k]['value'], 5))
-            for k, (name, by) in _METRICS.items() if k in own]
+    for k, (name, by) in _METRICS.items():
+        if k not in own: continue
+        full = f'{name} by {p[by]} features, {_steps(own["steps"])}'
+        results.append(EvalResult(**measured, metric_type=k, metric_name=full, metric_value=round(own[k]['value'], 5)))
+    return results
 
 # %% ../nbs/23_export.ipynb #8c23000d
 def card_data(students, # list of `Student`
@@ -242,25 +262,34 @@ def card_data(students, # list of `Student`
     "The metadata of a card"
     first, steps = students[0].note, [s.steps for s in students]
     whole = first['format'] == 'pipeline'
-    tags = ['text-to-image', 'diffusers', *([] if whole else ['lora']), 'distillation', 'progressive-distillation', 'few-step']
-    relation = dict(base_model=base, base_model_relation='finetune' if whole else 'adapter') if base and base != EMBEDDED else {}
+    kind = [] if whole else ['lora']
+    tags = ['text-to-image', 'diffusers', *kind, 'distillation', 'progressive-distillation', 'few-step']
+    relation = {}
+    if base and base != EMBEDDED:
+        relation = dict(base_model=base, base_model_relation='finetune' if whole else 'adapter')
     image = f'{steps[0]}-step.png' if len(steps) > 1 else 'image.png'
     results = [e for s in students for e in _eval_results(s)]
-    return ModelCardData(**licence, **relation, library_name='diffusers', pipeline_tag='text-to-image', tags=[*tags, *[f'{n}-step' for n in steps]],
-                         model_name=repo.split('/')[-1], eval_results=results or None, widget=[dict(text=prompt, output=dict(url=image))])
+    return ModelCardData(**licence, **relation, library_name='diffusers', pipeline_tag='text-to-image',
+                         tags=[*tags, *[f'{n}-step' for n in steps]],
+                         model_name=repo.split('/')[-1],
+                         eval_results=results or None,
+                         widget=[dict(text=prompt, output=dict(url=image))])
 
 # %% ../nbs/23_export.ipynb #8c23000e
-_TRAINING = ('steps', "teacher's steps", 'guidance folded in', 'LoRA rank', 'updates', 'batch', 'learning rate', 'precision', 'curriculum', 'time', 'validation loss')
-
-def _training_row(s: Student) -> list:
-    "How a student was trained, as text, in the order of `_TRAINING`"
+def _training_facts(s: Student) -> dict:
+    "How a student was trained, as text by heading"
     c, summary = yaml.safe_load(s.config), s.summary or {}
     t, teacher = c['training'], c['model']['teacher']
     batch = t['batch_size']*t['accumulation']*summary.get('processes', 1)
-    minutes = f"{summary['seconds']/60:.0f} min" if 'seconds' in summary else ''
-    loss = _number(summary['val_loss']) if 'val_loss' in summary else ''
-    return [s.steps, teacher['num_inference_steps'], _number(teacher['guidance_scale']), c['model']['student']['lora_rank'] or 'all weights',
-            summary.get('steps', ''), batch, _number(t['lr']), t['precision'], 'on' if c['curriculum']['enabled'] else 'off', minutes, loss]
+    facts = {'steps': s.steps, "teacher's steps": teacher['num_inference_steps']}
+    facts['guidance folded in'] = _number(teacher['guidance_scale'])
+    facts['LoRA rank'] = c['model']['student']['lora_rank'] or 'all weights'
+    facts |= {'updates': summary.get('steps', ''), 'batch': batch}
+    facts |= {'learning rate': _number(t['lr']), 'precision': t['precision']}
+    facts['curriculum'] = 'on' if c['curriculum']['enabled'] else 'off'
+    facts['time'] = f"{summary['seconds']/60:.0f} min" if 'seconds' in summary else ''
+    facts['validation loss'] = _number(summary['val_loss']) if 'val_loss' in summary else ''
+    return facts
 
 # %% ../nbs/23_export.ipynb #dad12260
 def _figures_section(students) -> list:
@@ -270,44 +299,57 @@ def _figures_section(students) -> list:
     if not done: return ['Not evaluated.']
     p = done[0].result['protocol']
     table = markdown(figures([dict(name=s.name, result=s.result) for s in done]))
-    measured = f"{p['prompts']} prompts of {p['prompts_from']}, {p['resolution']} pixels, features: {p['features']}, CLIP: {p['clip']}."
-    return [*([f'Not evaluated: {missing}.'] if missing else []),
-            'Value ± half of the 95 % interval; paired distance and PSNR are to the first line, from the same noise.', table,
-            f'{measured} The whole protocol, by which another model can be measured:', f'```json\n{json.dumps(p)}\n```']
+    measured = f"{p['prompts']} prompts of {p['prompts_from']}, {p['resolution']} pixels"
+    extractors = f"features: {p['features']}, CLIP: {p['clip']}"
+    explained = ('Value ± half of the 95 % interval; '
+                 'paired distance and PSNR are to the first line, from the same noise.')
+    return [*([f'Not evaluated: {missing}.'] if missing else []), explained, table,
+            f'{measured}, {extractors}. The whole protocol, by which another model can be measured:',
+            f'```json\n{json.dumps(p)}\n```']
 
-# %% ../nbs/23_export.ipynb #8c23000f
+# %% ../nbs/23_export.ipynb #70daba2a
 def _intro(students, base) -> str:
     "What the students do, in a sentence"
     steps = [str(s.steps) for s in students]
     counts = ' and '.join(filter(None, [', '.join(steps[:-1]), steps[-1]]))
     teacher = f'[{base}](https://huggingface.co/{base})' if base else 'its teacher'
-    if base == EMBEDDED: teacher = 'the embedded teacher of pdd_nb'
+    if base == EMBEDDED:
+        teacher = 'the embedded teacher of pdd_nb'
     before = yaml.safe_load(students[0].config)['model']['teacher']['num_inference_steps']
     unit = 'step' if steps == ['1'] else 'steps'
-    return f'Draws in {counts} {unit} what {teacher} draws in {before}. Made by progressive distillation with an adaptive step curriculum (pdd_nb).'
+    return (f'Draws in {counts} {unit} what {teacher} draws in {before}. Made by progressive distillation with '
+            'an adaptive step curriculum (pdd_nb).')
 
+# %% ../nbs/23_export.ipynb #8c23000f
 def _grids(students, texts) -> list:
     "The images of teacher and student, and their prompts"
     images = [f'![Teacher and student from the same noise, {s.name}]({s.sub}grid.png)' for s in students if s.grid]
     return [*images, 'Prompts, from left to right: ' + '; '.join(texts) + '.'] if images else []
 
-# %% ../nbs/23_export.ipynb #8c230010
+# %% ../nbs/23_export.ipynb #2e7aa25d
 def _timesteps_line(s: Student) -> str:
     "Steps, guidance and timesteps of a student, as a line of a list"
     note = s.note
     scale = _number(note['guidance_scale'])
-    if note['guidance_range']: scale += f" (or any from {' to '.join(map(_number, note['guidance_range']))})"
+    if note['guidance_range']:
+        scale += f" (or any from {' to '.join(map(_number, note['guidance_range']))})"
     times = ', '.join(_number(round(t, 2)) for t in note['timesteps'])
     return f'- {s.name}, guidance scale {scale}; timesteps {times}'
 
+# %% ../nbs/23_export.ipynb #7a5efdea
 def _use_section(students, code, others) -> list: # the script; files with other names
     "How to use the students"
     folded = all(s.note['guidance_scale'] == 1 for s in students)
-    guidance = 'Guidance is part of the student; a scale of 1 adds none.' if folded else 'The guidance scale is an input of the student, as of its teacher.'
+    guidance = 'Guidance is part of the student; a scale of 1 adds none.'
+    if not folded:
+        guidance = 'The guidance scale is an input of the student, as of its teacher.'
     parts = [f'```python\n{code}\n```', '\n'.join(map(_timesteps_line, students)), guidance]
+    if not others: return parts
     names = ', '.join(f'`{k}`' for k in others)
-    return [*parts, f'For A1111 and ComfyUI: {names}, with sampler Euler, scheduler Simple, CFG 1 and the number of steps.'] if names else parts
+    how = 'with sampler Euler, scheduler Simple, CFG 1 and the number of steps'
+    return [*parts, f'For A1111 and ComfyUI: {names}, {how}.']
 
+# %% ../nbs/23_export.ipynb #8c230010
 def _configuration(s: Student) -> str:
     "The configuration of a student's run, folded"
     return f'<details><summary>Configuration, {s.name}</summary>\n\n```yaml\n{s.config.strip()}\n```\n\n</details>'
@@ -321,17 +363,20 @@ def card(students, # list of `Student`
         ) -> ModelCard:
     "The model card"
     link = f", {licence['license_link']}" if 'license_link' in licence else ''
+    facts = [_training_facts(s) for s in students]
     parts = [f'# {repo.split("/")[-1]}', _intro(students, base), *_grids(students, texts),
              '## Use', *_use_section(students, code, others),
              '## Figures', *_figures_section(students),
-             '## Training', markdown([_TRAINING, *map(_training_row, students)]), *map(_configuration, students),
+             '## Training', markdown([list(facts[0]), *[list(f.values()) for f in facts]]),
+             *map(_configuration, students),
              '## Licence', f"The teacher's: {licence.get('license_name', licence['license'])}{link}."]
     data = card_data(students, repo, base, licence=licence, prompt=texts[0])
     return ModelCard(f'---\n{data.to_yaml()}\n---\n\n' + '\n\n'.join(parts) + '\n')
 
-# %% ../nbs/23_export.ipynb #9e4d7dcb
-_LDM = dict(conv1='in_layers_2', conv2='out_layers_3', time_emb_proj='emb_layers_1', conv_shortcut='skip_connection', conv_in='input_blocks_0_0',
-            conv_out='out_2', time_embedding_linear_1='time_embed_0', time_embedding_linear_2='time_embed_2',
+# %% ../nbs/23_export.ipynb #72887dac
+_LDM = dict(conv1='in_layers_2', conv2='out_layers_3', time_emb_proj='emb_layers_1', conv_shortcut='skip_connection',
+            conv_in='input_blocks_0_0', conv_out='out_2',
+            time_embedding_linear_1='time_embed_0', time_embedding_linear_2='time_embed_2',
             add_embedding_linear_1='label_emb_0_0', add_embedding_linear_2='label_emb_0_2')
 
 def _ldm_layer(path, n): # of a module, with underscores; layers of an upward block
@@ -342,6 +387,7 @@ def _ldm_layer(path, n): # of a module, with underscores; layers of an upward bl
     at = int(block)*n + int(layer) + (side == 'down')
     return f"{'input' if side == 'down' else 'output'}_blocks_{at}_{int(kind == 'attentions')}_{_LDM.get(rest, rest)}"
 
+# %% ../nbs/23_export.ipynb #11ab0e33
 def _ldm_middle(path): # as for `_ldm_layer`
     "A layer of the middle block by its other name, or `None`"
     m = re.fullmatch(r'mid_block_(resnets|attentions)_(\d+)_(.+)', path)
@@ -349,6 +395,7 @@ def _ldm_middle(path): # as for `_ldm_layer`
     kind, layer, rest = m.groups()
     return f"middle_block_{1 if kind == 'attentions' else 2*int(layer)}_{_LDM.get(rest, rest)}"
 
+# %% ../nbs/23_export.ipynb #9e4d7dcb
 def _ldm_sampler(path, n, unet): # as for `_ldm_layer`; the network
     "A downsampler or upsampler by its other name, or `None`"
     m = re.fullmatch(r'(down|up)_blocks_(\d+)_(?:down|up)samplers_0_conv', path)
@@ -390,14 +437,16 @@ class Plan:
         "Name of the LoRA file with the names that A1111 and ComfyUI read"
         return f"{s.sub}{s.sub.rstrip('/') or self.repo.split('/')[-1]}_kohya.safetensors"
 
-# %% ../nbs/23_export.ipynb #8c230016
-_FILES = ('student.json', 'config.yaml', 'evaluation.json', 'summary.json', 'grid.png', 'pytorch_lora_weights.safetensors', 'scheduler/scheduler_config.json')
+# %% ../nbs/23_export.ipynb #37771036
+_FILES = ('student.json', 'config.yaml', 'evaluation.json', 'summary.json', 'grid.png',
+          'pytorch_lora_weights.safetensors', 'scheduler/scheduler_config.json')
 
 def _names(plan) -> list:
     "Names of the files that an export may write"
     own = [s.sub + name for s in plan.students for name in _FILES]
     return ['README.md', *own, *map(plan.image, plan.students), *map(plan.other, plan.students)]
 
+# %% ../nbs/23_export.ipynb #8c230016
 def check_output(folder, # that a user named
                  names=() # of the files that will be written
                 ):
@@ -407,16 +456,22 @@ def check_output(folder, # that a user named
     if read_marker(folder)['kind'] != 'export' and any(folder.iterdir()):
         raise ValueError(f'output: {folder} holds something else than an export; choose another folder')
     changed = changed_files(folder)
-    if changed: raise ValueError(f'output: {folder/changed[0]} was changed since it was exported; move it away, or choose another folder')
+    if changed:
+        raise ValueError(f'output: {folder/changed[0]} was changed since it was exported; move it away, or '
+                         'choose another folder')
     foreign = sorted(set(foreign_files(folder)) & set(names))
-    if foreign: raise ValueError(f'output: {folder/foreign[0]} is in the way, and no export wrote it; move it away, or choose another folder')
+    if foreign:
+        raise ValueError(f'output: {folder/foreign[0]} is in the way, and no export wrote it; move it away, or '
+                         'choose another folder')
 
-# %% ../nbs/23_export.ipynb #8c230017
+# %% ../nbs/23_export.ipynb #a3ea3733
 def _check_many(runs, notes, fused): # folders; of `student_note`; whole pipelines?
     "Refuse students that cannot be loaded side by side"
     steps = [n['num_inference_steps'] for n in notes]
-    if len({n['fingerprint'] for n in notes}) > 1: raise ValueError('runs: they have different teachers; export them one by one')
-    if len(set(steps)) < len(steps): raise ValueError(f"runs: expected different numbers of steps, got {', '.join(map(str, steps))}")
+    if len({n['fingerprint'] for n in notes}) > 1:
+        raise ValueError('runs: they have different teachers; export them one by one')
+    if len(set(steps)) < len(steps):
+        raise ValueError(f"runs: expected different numbers of steps, got {', '.join(map(str, steps))}")
     if len({(n['guidance_scale'], n['resolution']) for n in notes}) > 1:
         raise ValueError('runs: they draw at different resolutions or guidance scales; export them one by one')
     if fused or any(n['format'] == 'pipeline' for n in notes):
@@ -424,25 +479,31 @@ def _check_many(runs, notes, fused): # folders; of `student_note`; whole pipelin
     unnamed = [r for r in runs if not (student_note(r)[0]/'pytorch_lora_weights.safetensors').exists()]
     if unnamed: raise ValueError(f'runs: diffusers cannot load the LoRA of {unnamed[0]} by name; export it alone')
 
+# %% ../nbs/23_export.ipynb #8c230017
 def _check_protocols(students):
     "Refuse evaluations that cannot stand in one table"
     protocols = [s.result['protocol'] for s in students if s.result]
     if len({json.dumps({k: v for k, v in p.items() if k != 'batch_size'}) for p in protocols}) > 1:
         raise ValueError('runs: they were evaluated differently; evaluate them alike, or export them one by one')
 
-# %% ../nbs/23_export.ipynb #8c230018
+# %% ../nbs/23_export.ipynb #d0040c07
 def _base_of(teacher, base_model, whole): # where it is loaded from; its name on the hub, as given; whole pipelines?
     "The teacher's name on the hub, `None` if it has none"
     local = teacher != EMBEDDED and Path(teacher).is_dir()
     if not local or base_model: return base_model or teacher
     if whole: return None
-    raise ValueError(f'base_model: the teacher was loaded from {teacher}, a folder that others do not have; give its name on the hub, or export with fused')
+    raise ValueError(f'base_model: the teacher was loaded from {teacher}, a folder that others do not have; '
+                     'give its name on the hub, or export with fused')
 
+# %% ../nbs/23_export.ipynb #a4971aa8
 def _check_repo(repo):
     "Refuse a name that the hub would refuse"
-    try: validate_repo_id(repo)
-    except HFValidationError: raise ValueError(f'repo_id: {repo!r} is no name for the hub; give one such as me/four-steps') from None
+    try:
+        validate_repo_id(repo)
+    except HFValidationError:
+        raise ValueError(f'repo_id: {repo!r} is no name for the hub; give one such as me/four-steps') from None
 
+# %% ../nbs/23_export.ipynb #8c230018
 def _texts_of(e: Evaluation, prompt=None) -> list: # protocol of a run; the prompt that a user gave
     "Prompts for the card"
     if prompt is None: return prompts_of(Evaluation(max(2, min(8, e.prompts)), e.prompts_from, e.seed))[0]
@@ -455,7 +516,8 @@ def plan_export(runs, repo, base_model, fused, # as for `export`
                ) -> Plan:
     "Read and check all that an export needs; no model is loaded"
     notes = [student_note(r)[1] for r in runs]
-    if len(runs) > 1: _check_many(runs, notes, fused)
+    if len(runs) > 1:
+        _check_many(runs, notes, fused)
     teacher, whole = notes[0]['teacher'], fused or notes[0]['format'] == 'pipeline'
     base = _base_of(teacher, base_model, whole)
     students = [read_student(r, {teacher: base or Path(teacher).name}, len(runs) > 1) for r in runs]
@@ -467,43 +529,53 @@ def plan_export(runs, repo, base_model, fused, # as for `export`
     return Plan(students=students, repo=repo, teacher=teacher, base=base, whole=whole, device=device, dtype=dtype,
                 licence=license_of([v for v in (teacher, base) if v], licence), texts=_texts_of(cfg.evaluation, prompt))
 
-# %% ../nbs/23_export.ipynb #8c23001a
+# %% ../nbs/23_export.ipynb #0f6ce885
 def _write_weights(folder, s: Student, pipe): # of the student; a pipeline with its weights
     "Write a student's weights and scheduler"
     if s.note['format'] == 'pipeline':
-        with quiet_loading(): pipe.save_pretrained(folder)
+        with quiet_loading():
+            pipe.save_pretrained(folder)
     else: shutil.copytree(s.folder, folder, ignore=shutil.ignore_patterns(MARKER), dirs_exist_ok=True)
 
+# %% ../nbs/23_export.ipynb #5f490057
 def _write_other(folder, s: Student, pipe, name) -> bool: # of the export; file name
     "Write a LoRA with the names that A1111 and ComfyUI read; is there one?"
     if s.note['format'] != 'lora' or not hasattr(pipe, 'unet'): return False
     other = convert_state_dict_to_kohya(load_tensors(folder/s.sub/'pytorch_lora_weights.safetensors'))
-    if pipe.unet.config.addition_embed_type == 'text_time': other = {ldm_name(k, pipe.unet): v for k, v in other.items()}      # SDXL
+    if pipe.unet.config.addition_embed_type == 'text_time':
+        other = {ldm_name(k, pipe.unet): v for k, v in other.items()}      # SDXL
     save_tensors(folder/name, other)
     return True
 
+# %% ../nbs/23_export.ipynb #8c23001a
 def _write_facts(folder, s: Student): # of the student
     "Write what is known about a student; the evaluation and the grid name the weights as they are exported"
     write_text(folder/'student.json', json.dumps(s.note, indent=1))
     write_text(folder/'config.yaml', s.config)
-    if s.summary: write_text(folder/'summary.json', json.dumps(s.summary, indent=1))
+    if s.summary:
+        write_text(folder/'summary.json', json.dumps(s.summary, indent=1))
     own = student_hash(folder)
-    if s.result: write_text(folder/'evaluation.json', json.dumps(s.result | dict(student=own), indent=1))
+    if s.result:
+        write_text(folder/'evaluation.json', json.dumps(s.result | dict(student=own), indent=1))
     if s.grid:
-        with Image.open(s.grid) as im: save_grid(folder/'grid.png', im, own)
+        with Image.open(s.grid) as im:
+            save_grid(folder/'grid.png', im, own)
 
-# %% ../nbs/23_export.ipynb #8c23001b
+# %% ../nbs/23_export.ipynb #ffda7f0e
 def _image_of(f, note, prompt) -> Image.Image: # a family; of the student; text
     "The image that a student draws from seed 0"
-    side, options = note['resolution'], dict(num_inference_steps=note['num_inference_steps'], guidance_scale=note['guidance_scale'])
-    return f.pipe(prompt, **options, height=side, width=side, generator=torch.manual_seed(0), **f.call).images[0]
+    options = {k: note[k] for k in ('num_inference_steps', 'guidance_scale')}
+    size = dict(height=note['resolution'], width=note['resolution'])
+    return f.pipe(prompt, **options, **size, generator=torch.manual_seed(0), **f.call).images[0]
 
-def _write_student(plan, s: Student, folder): # folder of the export -> the image that the student draws; its family; is there a file with other names?
-    "Load a student and write it"
+# %% ../nbs/23_export.ipynb #8c23001b
+def _write_student(plan, s: Student, folder): # of the export
+    "Load a student and write it: the image that it draws, its family, and whether there is a file with other names"
     pipe = load_student(s.run, plan.teacher, plan.device, plan.dtype, fuse=plan.whole)
     f = family_of(pipe, resolution=s.note['resolution'])
     s.note['timesteps'] = f.grid(s.steps).t.tolist()
-    if plan.whole: s.note['format'] = 'pipeline'
+    if plan.whole:
+        s.note['format'] = 'pipeline'
     image = _image_of(f, s.note, plan.texts[0])
     (folder/s.sub).mkdir(exist_ok=True)
     _write_weights(folder/s.sub, s, pipe)
@@ -511,29 +583,42 @@ def _write_student(plan, s: Student, folder): # folder of the export -> the imag
     _write_facts(folder/s.sub, s)
     return image, f, other
 
-# %% ../nbs/23_export.ipynb #8c23001c
+# %% ../nbs/23_export.ipynb #78854683
 def _check_drawn(folder, drawn, wanted): # dicts of file name -> image
     "Refuse a card whose script does not draw what the runs draw"
     if drawn.keys() != wanted.keys():
-        raise RuntimeError(f"{folder}: the script of the card draws {', '.join(drawn)}, the run {', '.join(wanted)}; nothing was exported")
+        raise RuntimeError(f"{folder}: the script of the card draws {', '.join(drawn)}, the run "
+                           f"{', '.join(wanted)}; nothing was exported")
     worst = max(difference(drawn[k], wanted[k]) for k in wanted)
-    if worst > 1: raise RuntimeError(f'{folder}: the script of the card draws something else than the run, by {worst} of 255; nothing was exported')
+    if worst > 1:
+        raise RuntimeError(f'{folder}: the script of the card draws something else than the run, by {worst} of '
+                           '255; nothing was exported')
 
+# %% ../nbs/23_export.ipynb #8c23001c
+def _places(plan, folder) -> dict: # of the export
+    "The names in the card's script that stand for folders of this machine"
+    places = {plan.repo: folder}
+    if plan.base and plan.teacher != EMBEDDED and Path(plan.teacher).is_dir():
+        places[plan.base] = plan.teacher
+    return places
+
+# %% ../nbs/23_export.ipynb #593ce697
 def _write_export(plan, folder, output): # an empty folder; where it will be
     "Write the students and the card, and run the card's script"
     wanted, others = {}, []
     for s in plan.students:
         image, f, other = _write_student(plan, s, folder)
         wanted[plan.image(s)] = image
-        if other: others.append(plan.other(s))
+        if other:
+            others.append(plan.other(s))
     script = Script(plan.repo, plan.base, [s.note for s in plan.students], plan.texts[0], by_peft=f.by_peft,
                     scheduler=type(f.pipe.scheduler).__name__, dtype=plan.dtype, device=plan.device, call=f.call)
-    made = card(plan.students, plan.repo, plan.base, licence=plan.licence, code=script.text(), texts=plan.texts, others=others)
-    made.save(folder/'README.md')
-    teacher = {plan.base: plan.teacher} if plan.base and plan.teacher != EMBEDDED and Path(plan.teacher).is_dir() else {}
-    drawn = run_card(folder, {plan.repo: folder, **teacher})
+    names = dict(repo=plan.repo, base=plan.base, licence=plan.licence)
+    card(plan.students, **names, code=script.text(), texts=plan.texts, others=others).save(folder/'README.md')
+    drawn = run_card(folder, _places(plan, folder))
     _check_drawn(output, drawn, wanted)
-    for name, im in drawn.items(): im.save(folder/name)
+    for name, im in drawn.items():
+        im.save(folder/name)
 
 # %% ../nbs/23_export.ipynb #a02fa437
 def export(runs, # folder of a run, or of several of one teacher with different numbers of steps
@@ -570,4 +655,5 @@ def push(folder, # what `export` made
         api.create_repo(repo_id, private=private, exist_ok=True)
         return api.upload_folder(repo_id=repo_id, folder_path=folder, ignore_patterns=MARKER)
     except Exception as e:                                              # of the network, of the login, of the hub
-        raise ValueError(f"push: {folder} was made and not uploaded ({' '.join(str(e).split())[:200]}); hf auth login, and try again") from None
+        raise ValueError(f"push: {folder} was made and not uploaded ({' '.join(str(e).split())[:200]}); hf auth "
+                         "login, and try again") from None

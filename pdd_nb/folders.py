@@ -27,9 +27,11 @@ def read_json(path, # the file
              ) -> dict:
     "The object in a JSON file; `ValueError` says in one line why there is none"
     where = f'{key}: {path}' if key else str(path)
-    try: value = json.loads(Path(path).read_text(encoding='utf-8'))
+    try:
+        value = json.loads(Path(path).read_text(encoding='utf-8'))
     except OSError as e: raise ValueError(f'{where}: cannot be read ({e.strerror})') from None
-    except (ValueError, RecursionError) as e: raise ValueError(f'{where}: not valid JSON ({e}); was it cut short?') from None
+    except (ValueError, RecursionError) as e:
+        raise ValueError(f'{where}: not valid JSON ({e}); was it cut short?') from None
     if not isinstance(value, dict): raise ValueError(f'{where}: expected a JSON object, got {type(value).__name__}')
     return value
 
@@ -38,12 +40,10 @@ MARKER = '.pdd_nb.json'
 
 def file_hash(path) -> str:
     "SHA-256 of a file's content, 64 hexadecimal digits"
-    with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest() if hasattr(hashlib, 'file_digest') else _digest(f)
-
-def _digest(f):
-    "The same for Python 3.10"
     h = hashlib.sha256()
-    while block := f.read(2**20): h.update(block)
+    with open(path, 'rb') as f:
+        while block := f.read(2**20):
+            h.update(block)
     return h.hexdigest()
 
 # %% ../nbs/00a_folders.ipynb #00a00016
@@ -87,7 +87,8 @@ def changed_files(folder) -> list[str]:
 # %% ../nbs/00a_folders.ipynb #00a00024
 def _readable(folder):
     "Let others read a folder and its files"
-    for p in [folder, *folder.rglob('*')]: p.chmod(0o755 if p.is_dir() else 0o644)
+    for p in [folder, *folder.rglob('*')]:
+        p.chmod(0o755 if p.is_dir() else 0o644)
 
 def _carry_over(old, new):
     "Copy the files of `old` that were not written here to `new`"
@@ -110,10 +111,12 @@ def write_folder(path, # the folder to make or to replace
         fill(new)
         write_marker(new, kind)
         _readable(new)
-        if path.exists(): _carry_over(path, new)
+        if path.exists():
+            _carry_over(path, new)
         old = path.with_name(f'.{path.name}-old')
         shutil.rmtree(old, ignore_errors=True)
-        if path.exists(): os.replace(path, old)
+        if path.exists():
+            os.replace(path, old)
         os.replace(new, path)
         shutil.rmtree(old, ignore_errors=True)
     finally: shutil.rmtree(new, ignore_errors=True)
@@ -123,6 +126,7 @@ def expand(path) -> Path:
     "A path with `~` for the home folder"
     return Path(path).expanduser()
 
+# %% ../nbs/00a_folders.ipynb #be3cf42b
 def check_folder(folder, # that a user named
                  kind, # of folder that it may be already
                  entries, # names that will be written there
@@ -134,10 +138,14 @@ def check_folder(folder, # that a user named
     _check_writable(folder, key)
     found = read_marker(folder)['kind']
     if found == kind: return
-    if found: raise ValueError(f'{key}: {folder} holds a {found} of pdd_nb, and a {kind} is to be written; choose another folder')
+    if found:
+        raise ValueError(f'{key}: {folder} holds a {found} of pdd_nb, and a {kind} is to be written; choose another folder')
     blocking = [name for name in entries if (folder/name).exists()]
-    if blocking: raise ValueError(f'{key}: {folder/blocking[0]} is in the way, and no {kind} of pdd_nb made it; choose another folder')
+    if blocking:
+        path = folder/blocking[0]
+        raise ValueError(f'{key}: {path} is in the way, and no {kind} of pdd_nb made it; choose another folder')
 
+# %% ../nbs/00a_folders.ipynb #0bad6ca9
 def _check_names(path, key):
     "Refuse a path with a name that is too long for the file system"
     if long := [part for part in path.parts if len(os.fsencode(part)) > 255]:
@@ -157,25 +165,32 @@ def claim_folder(folder, kind, entries, key='output') -> Path: # as for `check_f
     folder = expand(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not read_marker(folder)['kind']: write_marker(folder, kind, [])
-    except OSError as e: raise ValueError(f'{key}: cannot write to {folder} ({e.strerror}); choose another folder') from None
+        if not read_marker(folder)['kind']:
+            write_marker(folder, kind, [])
+    except OSError as e:
+        raise ValueError(f'{key}: cannot write to {folder} ({e.strerror}); choose another folder') from None
     return folder
 
 # %% ../nbs/00a_folders.ipynb #00a00034
 def clear_folder(folder, # with a marker
-                 patterns # of the files that are deleted, such as 'plots/*.png'; of folders with a marker, such as 'student'
+                 patterns # of files, such as 'plots/*.png', and of folders with a marker, such as 'student'
                 ):
     "Delete what was made here, file by file; the folder and its marker stay"
     folder = Path(folder)
     if not read_marker(folder)['kind']: return
     for path in sorted({p for pattern in patterns for p in folder.glob(pattern)}):
-        if path.is_dir(): _clear_marked(path)
+        if path.is_dir():
+            _clear_marked(path)
         else: path.unlink(missing_ok=True)
     for p in sorted(folder.rglob('*'), reverse=True):
-        if p.is_dir() and not p.is_symlink() and not any(p.iterdir()): p.rmdir()
+        if p.is_dir() and not p.is_symlink() and not any(p.iterdir()):
+            p.rmdir()
 
+# %% ../nbs/00a_folders.ipynb #c85e9f2b
 def _clear_marked(folder):
     "Delete the files that a folder's marker lists, and the marker"
     marker = read_marker(folder)
-    for name in marker['files']: (folder/name).unlink(missing_ok=True)
-    if marker['kind'] or marker['files']: (folder/MARKER).unlink(missing_ok=True)
+    for name in marker['files']:
+        (folder/name).unlink(missing_ok=True)
+    if marker['kind'] or marker['files']:
+        (folder/MARKER).unlink(missing_ok=True)

@@ -36,20 +36,24 @@ class FeatureTap:
                  names): # of blocks, as in `net.named_modules()`; empty: nothing is collected
         modules = dict(net.named_modules()) if names else {}
         self.blocks = [_block(modules, name) for name in names]
-        self.feats, self.hooks = [], []
+        self.feats: list[Tensor] = []
+        self.hooks: list = []
 
     def __enter__(self):
         self.hooks = [b.register_forward_hook(self._keep) for b in self.blocks]
         return self.feats
 
     def __exit__(self, *_):
-        for h in self.hooks: h.remove()
+        for h in self.hooks:
+            h.remove()
 
     def _keep(self, module, args, out):
         "A transformer's block gives the states of text and image, a UNet's a state and its skip connections"
-        if isinstance(out, tuple): out = out[-1] if torch.is_tensor(out[-1]) else out[0]
+        if isinstance(out, tuple):
+            out = out[-1] if torch.is_tensor(out[-1]) else out[0]
         self.feats.append(out.transpose(1, 2) if out.ndim == 3 else out)     # channels second: `(b,d,l)`
 
+# %% ../nbs/07_losses.ipynb #b4f63f05
 def _block(modules, name):
     "The block of a name"
     if name in modules: return modules[name]
@@ -89,7 +93,8 @@ class ProgressiveDistillationLoss:
         "The terms and their sum, per sample"
         c = self.cfg
         output = output_loss(x, target, c.loss)
-        if c.snr_weight: output = output*truncated_snr(alpha, sigma).to(output.dtype)
+        if c.snr_weight:
+            output = output*truncated_snr(alpha, sigma).to(output.dtype)
         feature = feature_loss(feats, teacher_feats) if len(feats) else torch.zeros_like(output)
         weight = c.feature_weight*progressive_weight(progress, c.progressive_schedule)
         return dict(loss=output + weight*feature, output=output.detach(), feature=feature.detach())

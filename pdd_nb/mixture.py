@@ -57,6 +57,7 @@ def grid_position(grid: Grid, t: Tensor) -> Tensor: # `(b,)` int64
     "The steps that begin at timesteps `(b,)` of a grid"
     return torch.searchsorted(-grid.t, -t)                                       # timesteps fall along the grid
 
+# %% ../nbs/07b_mixture.ipynb #d6797c26
 @patch
 def solver(self: Mixture, grid: Grid) -> Solver:
     "The formula as a model on a grid"
@@ -78,9 +79,11 @@ class Students(nn.Module):
     def forward(self, x, l): # points `(R,b,dim)`, log-SNR `(R,b)` -> `(R,b,dim)`
         e = l[..., None]/4*self.freqs
         h = torch.cat([x, e.sin(), e.cos()], -1)
-        for k, (w, b) in enumerate(zip(self.w, self.b)): h = torch.baddbmm(b, silu(h) if k else h, w)
+        for k, (w, b) in enumerate(zip(self.w, self.b)):
+            h = torch.baddbmm(b, silu(h) if k else h, w)
         return h
 
+# %% ../nbs/07b_mixture.ipynb #6182cea7
 def _first_weights(seeds, a, b, k): # sizes of layer `k`
     "Random weights `(R,a,b)`, the same for the same seed"
     each = [torch.randn(a, b, generator=keyed(s, 'init', k))*math.sqrt(2/a) for s in seeds]
@@ -97,7 +100,8 @@ class Guide:
 def _guide(settings, grid):
     "Tracker and curriculum at the beginning of a stage"
     c = Curriculum(**settings)
-    guide = Guide(step_regions(grid, c.num_regions, c.regions_by), TimestepDivergenceTracker(c), AdaptiveCurriculumScheduler(c))
+    regions = step_regions(grid, c.num_regions, c.regions_by)
+    guide = Guide(regions, TimestepDivergenceTracker(c), AdaptiveCurriculumScheduler(c))
     guide.curriculum.start_stage(guide.regions)
     return guide
 
@@ -151,7 +155,8 @@ def _clip(net, norm=1.):
     "Clip each network's gradient by its own norm"
     grads = [p.grad for p in net.parameters()]
     n = sum(g.flatten(1).square().sum(1) for g in grads).sqrt()
-    for g in grads: g *= (norm/n.clamp(min=norm))[:, None, None]
+    for g in grads:
+        g *= (norm/n.clamp(min=norm))[:, None, None]
 
 # %% ../nbs/07b_mixture.ipynb #07c00005
 @patch
@@ -161,7 +166,8 @@ def update(self: Cohort, k, updates): # training step; of all
     drawn = [g.curriculum.sample(self.batch, keyed(seed, 'draws', k)) for (_, seed), g in zip(self.runs, self.guides)]
     i, weight = [torch.stack(v) for v in zip(*drawn)]
     loss, divergence = self.compare(z, noise, i)
-    for group in self.opt.param_groups: group['lr'] = cosine_lr(k, updates, self.lr, min(100, updates//5))
+    for group in self.opt.param_groups:
+        group['lr'] = cosine_lr(k, updates, self.lr, min(100, updates//5))
     (weight*loss).mean(1).sum().backward()
     _clip(self.net)
     self.opt.step()
@@ -177,9 +183,12 @@ def update(self: Cohort, k, updates): # training step; of all
 # %% ../nbs/07b_mixture.ipynb #07c00006
 def train(cohort: Cohort, updates, quiet=True) -> list[dict]: # as `measure`
     "Train all students and measure their averaged weights"
-    for k in tqdm(range(updates), disable=quiet, desc=f'{len(cohort.runs)} students', mininterval=1): cohort.update(k, updates)
+    bar = tqdm(range(updates), disable=quiet, desc=f'{len(cohort.runs)} students', mininterval=1)
+    for k in bar:
+        cohort.update(k, updates)
     with torch.no_grad():
-        for p, m in zip(cohort.net.parameters(), cohort.mean): p.copy_(m)
+        for p, m in zip(cohort.net.parameters(), cohort.mean):
+            p.copy_(m)
     return measure(cohort, updates)
 
 # %% ../nbs/07b_mixture.ipynb #07c00008
@@ -189,16 +198,20 @@ def mixed_walk(self: Cohort, x: Tensor, # first states `(R*b,dim)`
     "Where the walk ends"
     for k in range(len(self.coarse)):
         i = torch.full((len(x),), k)
-        if ours(k): x, _ = self.student.step(x, i)
+        if ours(k):
+            x, _ = self.student.step(x, i)
         else: x, _ = self.teacher.two_steps(x, i)
     return x
 
+# %% ../nbs/07b_mixture.ipynb #5aa66cea
 @patch
 def end_errors(self: Cohort, noise: Tensor) -> Tensor: # `(R,b,dim)` -> `(5,R)`
     "Squared distances from the teacher's ends: of the student, of each third; and the energy of the teacher's ends"
     start, N = self.coarse.sigma[0]*noise.flatten(0, 1), len(self.coarse)
     teacher = self.mixed_walk(start)
-    walks = [self.mixed_walk(start, lambda k: True), *[self.mixed_walk(start, lambda k, r=r: k*3//N == r) for r in range(3)]]
+    walks = [self.mixed_walk(start, lambda k: True)]
+    for r in range(3):
+        walks.append(self.mixed_walk(start, lambda k: k*3//N == r))
     sums = [(w - teacher).view(noise.shape).square().sum((1, 2)) for w in walks]
     return torch.stack([*sums, teacher.view(noise.shape).square().sum((1, 2))])
 
@@ -208,18 +221,22 @@ def measure(cohort: Cohort, updates, # that it has had
             n=4096 # points
            ) -> list[dict]: # one for each run
     "Validation loss and divergence, divergence of each third of the grid, end error, and end error of each third"
-    R, N, g, b = len(cohort.runs), len(cohort.coarse), keyed(0, 'valid'), 1024
-    points = [cohort.world.sample(n, g), torch.randn(n, cohort.world.dim, generator=g)]
-    z, noise = [v.expand(R, -1, -1) for v in points]
+    R, N, b = len(cohort.runs), len(cohort.coarse), 1024
+    parts = _held_out(cohort, n, b)
     i = (torch.arange(b) % N).expand(R, -1)
-    parts = list(zip(z.split(b, 1), noise.split(b, 1)))
-    compared = [cohort.compare(*p, i) for p in parts]
+    compared = [cohort.compare(z, noise, i) for z, noise in parts]
     loss = torch.stack([l.mean(1) for l, _ in compared]).mean(0)
     divergence = torch.stack([d for _, d in compared]).mean(0)
     thirds = torch.stack([divergence[:, (i[0]*3//N) == k].mean(1) for k in range(3)], 1)
-    *errors, energy = torch.stack([cohort.end_errors(eps) for _, eps in parts]).sum(0)
-    end = torch.stack(errors)/energy
-    def figures(r):
-        return dict(val_loss=loss[r].item(), val_divergence=divergence[r].mean().item(), end_error=end[0, r].item(),
-                    regions=thirds[r].tolist(), region_ends=end[1:, r].tolist())
-    return [dict(sampler=name, seed=seed, updates=updates, **figures(r)) for r, (name, seed) in enumerate(cohort.runs)]
+    *errors, energy = torch.stack([cohort.end_errors(noise) for _, noise in parts]).sum(0)
+    ends = torch.stack(errors)/energy
+    figures = dict(val_loss=loss, val_divergence=divergence.mean(1), end_error=ends[0], regions=thirds, region_ends=ends[1:].T)
+    return [dict(sampler=name, seed=seed, updates=updates, **{k: v[r].tolist() for k, v in figures.items()})
+            for r, (name, seed) in enumerate(cohort.runs)]
+
+# %% ../nbs/07b_mixture.ipynb #94894ba7
+def _held_out(cohort, n, b): # points in all, to a batch -> pairs of `(R,b,dim)`
+    "Points and noise that were not trained on, the same for all runs"
+    g, R = keyed(0, 'valid'), len(cohort.runs)
+    z, noise = cohort.world.sample(n, g), torch.randn(n, cohort.world.dim, generator=g)
+    return list(zip(z.expand(R, -1, -1).split(b, 1), noise.expand(R, -1, -1).split(b, 1)))

@@ -9,7 +9,6 @@ __all__ = ['select', 'expand_conditions', 'Networks', 'save_student', 'few_step_
 # %% ../nbs/09_models.ipynb #255bc483
 import copy, hashlib, json, warnings
 from contextlib import nullcontext
-from pathlib import Path
 
 import torch
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
@@ -46,22 +45,24 @@ class Networks(nn.Module):
         super().__init__()
         self.family, self.cfg, self.null = family, cfg or Model(), null
         self.rank, teacher = self.cfg.student.lora_rank, self.cfg.teacher
-        self.guidance = (teacher.guidance_scale, teacher.guidance_max or teacher.guidance_scale)    # of the scale: low, high
+        self.guidance = (teacher.guidance_scale, teacher.guidance_max or teacher.guidance_scale)    # low, high
         self.autocast = nullcontext                     # context of mixed precision, set by `prepare`
         self.roles = ['base']
-        if self.guidance[0] != self.guidance[1] and not family.distilled: self._add_guidance_input()
+        if self.guidance[0] != self.guidance[1] and not family.distilled:
+            self._add_guidance_input()
         family.mark                                     # the fingerprint is taken before there are adapters
         self.net = family.net.requires_grad_(False).eval()
         self.copies = nn.ModuleDict()                   # of trained roles, without LoRA
-        self.layers = []                                # with adapters
+        self.layers: list[BaseTunerLayer] = []          # with adapters
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.add_role('student')
 
     def _add_guidance_input(self):
         "Give the network an input for the guidance scale"
-        if self.rank: raise ValueError('model.student.lora_rank: expected 0 with a range of guidance scales (the network gets '
-                                       f'an input for the scale, which a LoRA cannot carry), got {self.rank}')
+        if self.rank:
+            raise ValueError('model.student.lora_rank: expected 0 with a range of guidance scales (the network gets '
+                             f'an input for the scale, which a LoRA cannot carry), got {self.rank}')
         self.family.condition()
 
 # %% ../nbs/09_models.ipynb #09b00004
@@ -69,21 +70,25 @@ class Networks(nn.Module):
 def add_role(self: Networks, role):
     "Give a role weights of its own: adapters that begin as zero, or a copy of the base"
     self.roles.append(role)
-    if self.rank: self._add_adapters(role)
+    if self.rank:
+        self._add_adapters(role)
     else: self.copies[role] = copy.deepcopy(self.net).float().requires_grad_(True)
 
+# %% ../nbs/09_models.ipynb #fccbca0e
 @patch
 def _add_adapters(self: Networks, role):
     "Put adapters into the base"
     s = self.cfg.student
     targets = list(s.lora_targets or self.family.targets)
-    if role == 'student': check_targets(self.net, s.lora_targets, s.lora_rank)
+    if role == 'student':
+        check_targets(self.net, s.lora_targets, s.lora_rank)
     self.lora = LoraConfig(r=s.lora_rank, lora_alpha=s.lora_rank, target_modules=targets, init_lora_weights=True)
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', 'Already found a `peft_config`')      # several adapters are wanted
         self.family.add_adapter(self.net, self.lora, role)
     self.layers = [m for m in self.net.modules() if isinstance(m, BaseTunerLayer)]
-    for p in self.weights(role).values(): p.data = p.data.float()
+    for p in self.weights(role).values():
+        p.data = p.data.float()
 
 # %% ../nbs/09_models.ipynb #09b00005
 @patch
@@ -93,27 +98,34 @@ def weights(self: Networks, role='student') -> dict:
     own = {k: p for k, p in self.net.named_parameters() if f'.{role}.' in k}
     return {k.replace(f'.{role}.', '.student.'): p for k, p in own.items()}
 
+# %% ../nbs/09_models.ipynb #aa95056a
 @patch
 def network(self: Networks, role) -> nn.Module:
     "The module that plays a role, with that role's adapters switched on; the one place where they are switched"
-    if role == 'teacher' and role not in self.roles: role = 'base'
-    if role not in self.roles: raise ValueError(f'model.student.lora_rank: the {role} is gone; use adapters, with a rank above 0')
+    if role == 'teacher' and role not in self.roles:
+        role = 'base'
+    if role not in self.roles:
+        raise ValueError(f'model.student.lora_rank: the {role} is gone; use adapters, with a rank above 0')
     if not self.rank: return self.copies[role] if role in self.copies else self.net
-    for layer in self.layers: _switch(layer, role)
+    for layer in self.layers:
+        _switch(layer, role)
     return self.net
 
+# %% ../nbs/09_models.ipynb #2d15dcbc
 def _switch(layer, role):
     "Switch the adapters of one layer"
     if role == 'base': return layer.enable_adapters(False)
     layer.set_adapter([role], inference_mode=role == 'teacher')     # gradients for trained roles
-    if layer.disable_adapters: layer.enable_adapters(True)
+    if layer.disable_adapters:
+        layer.enable_adapters(True)
 
 # %% ../nbs/09_models.ipynb #09b00008
 @patch
 def scales(self: Networks, n, generator=None) -> Tensor: # `(n,)`
     "Guidance scales: draws from the range, or its middle without a generator"
     low, high = self.guidance
-    if generator is None: u = torch.full((n,), .5, device=self.net.device)
+    if generator is None:
+        u = torch.full((n,), .5, device=self.net.device)
     else: u = torch.rand(n, generator=generator, device=self.net.device)
     return low + (high - low)*u
 
@@ -124,7 +136,8 @@ def forward(self: Networks, role, xt: Tensor, t: Tensor, # latents `(b,c,h,w)`, 
             blocks=()): # to tap
     "A role's prediction on the prompt `(b,c,h,w)`, and its activations in `blocks`"
     net = self.network(role)
-    with FeatureTap(net, blocks) as feats: pred = self.family.predict(net, xt, t, cond, w)
+    with FeatureTap(net, blocks) as feats:
+        pred = self.family.predict(net, xt, t, cond, w=w)
     return pred, feats
 
 @patch(as_prop=True)
@@ -132,6 +145,7 @@ def guided(self: Networks) -> bool:
     "Is the base's prediction guided by a second call, without the prompt?"
     return self.guidance != (1, 1) and not self.family.distilled
 
+# %% ../nbs/09_models.ipynb #b2790d11
 @patch
 def _guided(self: Networks, xt, t, cond, w, blocks=()): # as `forward`
     "The base's prediction with classifier-free guidance (Ho & Salimans 2022, eq. 6), from one call for both branches"
@@ -139,27 +153,32 @@ def _guided(self: Networks, xt, t, cond, w, blocks=()): # as `forward`
     both = {k: torch.cat([v, cond[k]]) for k, v in null.items()}
     xt, t, ws = torch.cat([xt, xt]), torch.cat([t, t]), torch.cat([w, w])
     net = self.network('base')
-    with FeatureTap(net, blocks) as feats: pred = self.family.predict(net, xt, t, both, ws)
+    with FeatureTap(net, blocks) as feats:
+        pred = self.family.predict(net, xt, t, both, w=ws)
     u, c = pred.float().chunk(2)                        # differences of half-precision numbers lose too much
     pred = u + bcast(w, u)*(c - u)
     rescale = self.cfg.teacher.guidance_rescale
-    if rescale: pred = rescale_noise_cfg(pred, c, rescale)
+    if rescale:
+        pred = rescale_noise_cfg(pred, c, rescale)
     return pred, [f.chunk(2)[1] for f in feats]
 
 # %% ../nbs/09_models.ipynb #09b00009
 @patch
-def predict(self: Networks, role, xt: Tensor, t: Tensor, cond, w: Tensor = None, blocks=()): # as `forward`; default of `w`: the middle
+def predict(self: Networks, role, xt: Tensor, t: Tensor, cond,
+            w: Tensor = None, blocks=()): # as `forward`; default of `w`: the middle of the range
     "What a role predicts, the base with guidance; gradients flow to trained roles"
     w = self.scales(len(xt)) if w is None else w
-    if role == 'teacher' and role not in self.roles: role = 'base'
+    if role == 'teacher' and role not in self.roles:
+        role = 'base'
     with self.autocast():
         if role in ('base', 'teacher'):
             with torch.no_grad():
-                if role == 'base' and self.guided: return self._guided(xt, t, cond, w, blocks)
-                return Networks.forward(self, role, xt, t, cond, w, blocks)
+                if role == 'base' and self.guided: return self._guided(xt, t, cond, w=w, blocks=blocks)
+                return Networks.forward(self, role, xt, t, cond=cond, w=w, blocks=blocks)
         call = self.wrapper if torch.is_grad_enabled() else self
-        return call(role, xt, t, cond, w, blocks)
+        return call(role, xt, t, cond=cond, w=w, blocks=blocks)
 
+# %% ../nbs/09_models.ipynb #b05f3977
 @patch(as_prop=True)
 def wrapper(self: Networks) -> nn.Module:
     "What averages gradients over several processes, or the networks themselves"
@@ -181,37 +200,44 @@ def load(self: Networks, tensors, # by the names of `weights`
     for k in {**own, **tensors}:
         if k not in own or k not in tensors or own[k].shape != tensors[k].shape:
             raise ValueError(f'checkpoint: {k} does not fit this model; was model.student.lora_rank changed?')
-    for k, v in own.items(): v.copy_(tensors[k])
+    for k, v in own.items():
+        v.copy_(tensors[k])
 
+# %% ../nbs/09_models.ipynb #c4238303
 @patch
 def promote(self: Networks):
     "The student, with the weights that it has, becomes the teacher"
     tensors = {k: p.detach().clone() for k, p in self.weights().items()}
     if 'teacher' not in self.roles:
-        if self.rank: self.add_role('teacher')
+        if self.rank:
+            self.add_role('teacher')
         else: self.roles[self.roles.index('base')] = 'teacher'
     self.load(tensors, 'teacher')
-    for p in self.weights('teacher').values(): p.requires_grad_(False)
+    for p in self.weights('teacher').values():
+        p.requires_grad_(False)
 
 # %% ../nbs/09_models.ipynb #09b00016
 def _note(nets: Networks, steps):
     "What has to be known to draw with a student"
     f, (low, high) = nets.family, nets.guidance
     return dict(teacher=f.name, fingerprint=f.mark, num_inference_steps=steps,
-                guidance_scale=(low + high)/2 if f.takes_guidance() else 1., guidance_range=[low, high] if low != high else None,
+                guidance_scale=(low + high)/2 if f.takes_guidance() else 1.,
+                guidance_range=[low, high] if low != high else None,
                 resolution=f.resolution, format='lora' if nets.rank else 'pipeline')
 
 def _pipeline_with(pipe, family, **components):
     "The same pipeline with other components"
     return type(pipe)(**{**pipe.components, **components}, **family.unsafe)
 
+# %% ../nbs/09_models.ipynb #c8606755
 def _write_student(folder, nets: Networks):
     "Adapters and scheduler, or a whole pipeline"
     f = nets.family
     net = nets.network('student')
     if not nets.rank:
         pipe = _pipeline_with(load_pipeline(f.name), f, **{f.part: net}, scheduler=f.scheduler())
-        with writing(folder): return pipe.save_pretrained(folder)
+        with writing(folder):
+            return pipe.save_pretrained(folder)
     lora = get_peft_model_state_dict(net, adapter_name='student')
     f.save_lora(folder, {k: v.cpu().contiguous() for k, v in lora.items()}, nets.lora)
     f.scheduler().save_pretrained(folder/'scheduler')
@@ -234,17 +260,20 @@ def _check_reload(folder, nets: Networks, note):
     f = nets.family
     net = nets.network('student')
     dtype = f.net.dtype if nets.rank else torch.float32             # a whole student is trained and saved in float32
-    with quiet_loading(): other = family_of(load_student(folder, f.name, f.device, dtype), f.name, f.resolution)
+    with quiet_loading():
+        other = family_of(load_student(folder, f.name, f.device, dtype), f.name, f.resolution)
     cond = other.encode(['a test', 'another'])
     noise = torch.randn(2, *f.shape, generator=torch.Generator().manual_seed(0)).to(f.device, dtype)
     live = _pipeline_with(other.pipe, f, **{f.part: net})
     live.set_progress_bar_config(disable=True)
-    options = dict(num_inference_steps=note['num_inference_steps'], guidance_scale=note['guidance_scale'], output_type='latent')
-    saved, trained = [p(**other.inputs(cond), latents=other.pack(noise), **options).images for p in (other.pipe, live)]
-    tolerance = 1e-3 if dtype == torch.float32 else .1              # in half precision the adapters themselves are rounded
+    options = {k: note[k] for k in ('num_inference_steps', 'guidance_scale')}
+    options |= dict(**other.inputs(cond), latents=other.pack(noise), output_type='latent')
+    saved, trained = [p(**options).images for p in (other.pipe, live)]
+    tolerance = 1e-3 if dtype == torch.float32 else .1          # in half precision adapters are rounded
     error = (trained - saved).abs().max()
     if not error <= tolerance*trained.abs().max():
-        raise RuntimeError(f'{folder}: the student reloaded by diffusers draws something else (by {error:.2g}); nothing was saved')
+        raise RuntimeError(f'{folder}: the student reloaded by diffusers draws something else (by {error:.2g}); '
+                           'nothing was saved')
 
 # %% ../nbs/09_models.ipynb #09b00020
 def few_step_teacher(name, device='cpu', resolution=0): # as for `load_pipeline`
@@ -267,16 +296,19 @@ def _two_numbers(v): return isinstance(v, list) and [type(x) in _NUMBER for x in
 def check_note(note: dict, file): # content of student.json; its path, for the message
     "Refuse a note with a value that is missing, or of another type than `save_student` writes"
     for key, (expected, fits) in _NOTE.items():
-        if not fits(note.get(key)): raise ValueError(f'checkpoint: {key} in {file}: expected {expected}, got {note.get(key)!r}')
+        value = note.get(key)
+        if not fits(value): raise ValueError(f'checkpoint: {key} in {file}: expected {expected}, got {value!r}')
 
 # %% ../nbs/09_models.ipynb #09b00023
 def student_note(folder): # of a run or of a student -> the student's folder, and the note as a dict
     "What `save_student` noted: teacher, fingerprint, steps, format"
     folder = expand(folder)
-    if not (folder/'student.json').exists() and (folder/'student'/'student.json').exists(): folder = folder/'student'
+    if not (folder/'student.json').exists() and (folder/'student'/'student.json').exists():
+        folder = folder/'student'
     file = folder/'student.json'
     if not file.exists():
-        raise ValueError(f'checkpoint: no student in {folder} (no student.json); give the folder of a run or its student/ folder')
+        raise ValueError(f'checkpoint: no student in {folder} (no student.json); '
+                         'give the folder of a run or its student/ folder')
     note = read_json(file, 'checkpoint')
     check_note(note, file)
     return folder, note
@@ -292,11 +324,13 @@ def load_student(folder, # a run's folder, or the student's
     name = teacher or note['teacher']
     f = family_of(load_pipeline(name, device, dtype), name)
     if f.mark != note['fingerprint']:
-        raise ValueError(f"checkpoint: {folder} was distilled from another teacher (weights {note['fingerprint']}, this one has "
-                         f"{f.mark}); give the teacher it was made from, {note['teacher']!r}")
-    for part in folder.glob('*.safetensors'): load_tensors(part)     # says which file is cut short
+        raise ValueError(f"checkpoint: {folder} was distilled from another teacher (weights {note['fingerprint']}, "
+                         f"this one has {f.mark}); give the teacher it was made from, {note['teacher']!r}")
+    for part in folder.glob('*.safetensors'):
+        load_tensors(part)     # says which file is cut short
     f.check_lora(folder)
-    with quiet_loading(): f.load_lora(folder, fuse)
+    with quiet_loading():
+        f.load_lora(folder, fuse)
     f.pipe.scheduler = type(f.scheduler()).from_pretrained(folder/'scheduler')
     return f.pipe
 

@@ -8,6 +8,7 @@ __all__ = ['OBJECTIVES', 'Stage', 'plan_stages', 'Draws', 'objective', 'Objectiv
 # %% ../nbs/15c_objective.ipynb #15c00005
 import math
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from fastcore.basics import patch
@@ -20,7 +21,8 @@ from .losses import ProgressiveDistillationLoss
 from .models import Networks
 from .solver import Solver, halving_target
 from .state import keyed
-from .tracker import TimestepDivergenceTracker, plot_divergence, plot_rate, region_names, relative_divergence, step_regions
+from .tracker import TimestepDivergenceTracker, plot_divergence, plot_rate
+from .tracker import region_names, relative_divergence, step_regions
 from .updater import Updater
 
 # %% ../nbs/15c_objective.ipynb #15c00014
@@ -53,7 +55,7 @@ class Draws:
         return Draws(*[getattr(self, f.name)[m::parts].to(device) for f in fields(self)])
 
 # %% ../nbs/15c_objective.ipynb #15c00018
-OBJECTIVES = {}
+OBJECTIVES: dict[str, type] = {}
 
 def objective(name):
     "Make a class known to the training loop as the objective of this name"
@@ -62,24 +64,53 @@ def objective(name):
         return cls
     return register
 
+# %% ../nbs/15c_objective.ipynb #3bbd6490
 class Objective:
     "What the training loop asks; made once for a run, and started anew for each of its stages"
     criterion = 'val_loss'             # of `validate`: the best weights have the lowest
-    terms = ('loss',)                  # means that are logged, each passed to `record`
+    terms: tuple[str, ...] = ('loss',) # means that are logged, each passed to `record`
     def __init__(self, cfg: DistillConfig, nets: Networks, feeds: Feeds, accelerator):
         self.cfg, self.nets, self.feeds, self.accelerator = cfg, nets, feeds, accelerator
         self.device = accelerator.device
         self.updaters = dict(student=Updater(nets.weights(), cfg.training, accelerator))
         self.sums = torch.zeros(1 + len(self.terms), device=self.device)     # of batches, and of the terms
 
-    def start(self, stage: Stage, step):                 "Take up a stage at a training step"; raise NotImplementedError
-    def draw(self, step, n) -> Draws:                    "What is random in training step `step`"; raise NotImplementedError
-    def losses(self, draws: Draws, progress) -> Tensor:  "Loss of each sample `(b,)`, weighted"; raise NotImplementedError
-    def validate(self) -> dict:                          "Figures of the averaged weights, one of them the criterion"; raise NotImplementedError
-    def turn(self, step) -> str:                         "Which updater's turn it is"; return 'student'
-    def due(self, done) -> bool:                         "Is it time to read and log, after so many updates of the stage?"; return True
-    def solvers(self) -> dict:                           "Label -> solver, whose images are compared; the first is drawn once a stage"; return {}
-    def plots(self) -> dict:                             "Name -> function that draws on axes"; return {}
+    def start(self, stage: Stage, step):
+        "Take up a stage at a training step"
+        raise NotImplementedError
+
+    def draw(self, step, n) -> Draws:
+        "What is random in training step `step`, for `n` samples"
+        raise NotImplementedError
+
+    def losses(self, draws: Draws, progress) -> Tensor:
+        "Loss of each sample `(b,)`, weighted"
+        raise NotImplementedError
+
+    def validate(self) -> dict:
+        "Figures of the averaged weights, one of them the criterion"
+        raise NotImplementedError
+
+# %% ../nbs/15c_objective.ipynb #15c00041
+@patch
+def turn(self: Objective, step) -> str:
+    "Which updater's turn it is"
+    return 'student'
+
+@patch
+def due(self: Objective, done) -> bool: # updates of the stage
+    "Is it time to read and log?"
+    return True
+
+@patch
+def solvers(self: Objective) -> dict:
+    "Label -> solver, whose images are compared; the first is drawn once a stage"
+    return {}
+
+@patch
+def plots(self: Objective) -> dict:
+    "Name -> function that draws on axes"
+    return {}
 
 # %% ../nbs/15c_objective.ipynb #15c00019
 @patch
@@ -88,6 +119,7 @@ def record(self: Objective, **terms): # name -> `(b,)`
     means = [terms[k].detach().float().mean() for k in self.terms]
     self.sums += torch.stack([torch.ones((), device=self.device), *means])
 
+# %% ../nbs/15c_objective.ipynb #721a9649
 @patch
 def read(self: Objective, step) -> dict:
     "Means since the last reading; `ValueError` if training has diverged"
@@ -99,6 +131,7 @@ def read(self: Objective, step) -> dict:
     if bad: raise ValueError(self.diverged(step, f'the {cause} term is not finite'))
     return means
 
+# %% ../nbs/15c_objective.ipynb #b0532477
 @patch
 def diverged(self: Objective, step, reason) -> str:
     "The message about a divergence"
@@ -111,6 +144,7 @@ def _where(self: Objective) -> str:
     "Where in the trajectory, if it is known"
     return ''
 
+# %% ../nbs/15c_objective.ipynb #9e46e2ac
 @patch
 def state_dict(self: Objective) -> dict:
     "What changes besides the weights, as plain values"
@@ -120,7 +154,8 @@ def state_dict(self: Objective) -> dict:
 def load_state_dict(self: Objective, state):
     "Go on from `state_dict`; what was added up over processes is for the main one"
     self.sums = torch.tensor(state['sums'], device=self.device)
-    if not self.accelerator.is_main_process: self.sums.zero_()
+    if not self.accelerator.is_main_process:
+        self.sums.zero_()
 
 # %% ../nbs/15c_objective.ipynb #15c00021
 @objective('halving')
@@ -134,15 +169,19 @@ class Halving(Objective):
         self.blocks = tuple(d.feature_blocks or nets.family.blocks()) if d.feature_weight else ()
         self.tracker = TimestepDivergenceTracker(cfg.curriculum, self.device)
         self.curriculum = AdaptiveCurriculumScheduler(cfg.curriculum)
-        self.stage = self.teacher = self.student = self.regions = None      # of the stage, set by `start`
-        self.validation = []                                                # a tuple for each batch
+        self.stage: Any = None                          # set by `start`, and so are
+        self.teacher: Any = None                        # its solver,
+        self.student: Any = None                        # the student's,
+        self.regions: Any = None                        # the region of each step of the grid,
+        self.validation: list[tuple] = []               # and what is validated, batch by batch
         self.bad_targets = torch.zeros((), device=self.device)
 
 # %% ../nbs/15c_objective.ipynb #15c00022
 @patch
 def start(self: Halving, stage: Stage, step):
     "Take up a stage: new grids, fresh moments and averages, targets for validation"
-    if stage.fine != self.cfg.model.teacher.num_inference_steps: self.nets.promote()
+    if stage.fine != self.cfg.model.teacher.num_inference_steps:
+        self.nets.promote()
     self.stage = stage
     self.teacher, self.student = self._solver('teacher', stage.fine), self._solver('student', stage.coarse)
     c = self.cfg.curriculum
@@ -152,15 +191,17 @@ def start(self: Halving, stage: Stage, step):
     self.updaters['student'].start_stage()
     self.sums.zero_()
     weights = self.nets.weights('teacher') if 'teacher' in self.nets.roles else {}
-    for feed in (self.feeds.train, self.feeds.valid): feed.start_stage(self.teacher, weights)
+    for feed in (self.feeds.train, self.feeds.valid):
+        feed.start_stage(self.teacher, weights)
     self.validation = list(self._validation())
     self._check_validation()
 
+# %% ../nbs/15c_objective.ipynb #3785a6cf
 @patch
 def _solver(self: Halving, role, n) -> Solver:
     "A role of the networks on its grid of `n` steps"
     family = self.nets.family
-    def predict(xt, t, cond, w, blocks): return self.nets.predict(role, xt, t, cond, w, blocks)
+    def predict(xt, t, cond, w, blocks): return self.nets.predict(role, xt, t, cond, w=w, blocks=blocks)
     return Solver(predict, family.grid(n).to(self.device), family.prediction_type)
 
 # %% ../nbs/15c_objective.ipynb #15c00023
@@ -170,25 +211,30 @@ def _validation(self: Halving):
     feed, seed, b = self.feeds.valid, self.cfg.seed, self.cfg.training.batch_size
     k = torch.arange(len(feed), device=self.device)
     i = k % len(self.student)
-    noise = torch.randn(len(feed), *self.nets.family.shape, generator=keyed(seed, 'valid', device=self.device), device=self.device)
-    w = self.nets.scales(len(feed), keyed(seed, 'valid guidance', device=self.device))
+    def generator(purpose): return keyed(seed, purpose, device=self.device)
+    noise = torch.randn(len(feed), *self.nets.family.shape, generator=generator('valid'), device=self.device)
+    w = self.nets.scales(len(feed), generator('valid guidance'))
     for part in k.split(b)[self.accelerator.process_index::self.accelerator.num_processes]:
-        xt, xs, cond, _ = feed.pair(self.teacher, part, i[part], noise[part], w[part])
+        xt, xs, cond, _ = feed.pair(self.teacher, part, i[part], noise=noise[part], w=w[part])
         yield xt, halving_target(self.teacher.grid, xt, xs, i[part]), cond, i[part], w[part]
 
+# %% ../nbs/15c_objective.ipynb #8d9f510e
 @patch
 def _check_validation(self: Halving):
     "Refuse targets that are not finite: no student can learn them"
     for n, (xt, target, *_) in enumerate(self.validation):
         if not xt.isfinite().all():
-            raise ValueError(f'data.source: latents of validation batch {n} are not finite; encode the data in a wider precision')
+            raise ValueError(f'data.source: latents of validation batch {n} are not finite; '
+                             'encode the data in a wider precision')
         if not target.isfinite().all(): raise ValueError(self._bad_teacher())
 
+# %% ../nbs/15c_objective.ipynb #5a135d0f
 @patch
 def _bad_teacher(self: Halving):
     "The message about a teacher whose predictions are not finite"
-    return (f'model.teacher.name: predictions of {self.cfg.model.teacher.name!r} are not finite on its {len(self.teacher)} steps; '
-            "look for weights that are not finite, or use a wider precision")
+    name, steps = self.cfg.model.teacher.name, len(self.teacher)
+    return (f'model.teacher.name: predictions of {name!r} are not finite on its {steps} steps; '
+            'look for weights that are not finite, or use a wider precision')
 
 # %% ../nbs/15c_objective.ipynb #15c00025
 @patch
@@ -198,16 +244,20 @@ def draw(self: Halving, step, n) -> Draws:
     items = batch_indices(self.cfg.seed, step, n, len(self.feeds.train))
     steps, weights = self.curriculum.sample(n, generator('steps'))
     noise = torch.randn(n, *self.nets.family.shape, generator=generator('noise'), device=self.device)
-    return Draws(items, steps, weights, self.nets.scales(n, generator('guidance')), noise)
+    scales = self.nets.scales(n, generator('guidance'))
+    return Draws(items, steps, weights, scales=scales, noise=noise)
 
+# %% ../nbs/15c_objective.ipynb #5ec2fbda
 @patch
 def losses(self: Halving, draws: Draws, progress) -> Tensor: # of the stage, 0 to 1
     "Loss of each sample `(b,)`, weighted"
     i, w = draws.steps, draws.scales
-    xt, xs, cond, teacher_feats = self.feeds.train.pair(self.teacher, draws.items, i, draws.noise, w, self.blocks)
+    feed = self.feeds.train
+    xt, xs, cond, teacher_feats = feed.pair(self.teacher, draws.items, i, noise=draws.noise, w=w, blocks=self.blocks)
     target = halving_target(self.teacher.grid, xt, xs, i)
-    x, feats = self.student.clean(xt, i, cond, w, self.blocks if teacher_feats else ())
-    terms = self.loss(x, target, *self.student.grid.at(i)[:2], feats, teacher_feats, progress=progress)
+    x, feats = self.student.clean(xt, i, cond, w=w, blocks=self.blocks if teacher_feats else ())
+    alpha, sigma = self.student.grid.at(i)[:2]
+    terms = self.loss(x, target, alpha, sigma, feats=feats, teacher_feats=teacher_feats, progress=progress)
     self.tracker.update(self.regions[i], relative_divergence(x, target), terms['loss'])
     self.bad_targets += (~target.isfinite()).any()
     self.record(**terms)
@@ -284,4 +334,5 @@ def load_state_dict(self: Halving, state):
     Objective.load_state_dict(self, state)
     self.tracker.load_state_dict(state['tracker'])
     self.curriculum.load_state_dict(state['curriculum'], self.device)
-    if not self.accelerator.is_main_process: self.tracker.sums.zero_()
+    if not self.accelerator.is_main_process:
+        self.tracker.sums.zero_()

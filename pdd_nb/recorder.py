@@ -28,9 +28,11 @@ _drawing = Lock()
 
 def as_png(fig) -> bytes:
     "A matplotlib figure as PNG; one is drawn at a time, whichever thread asks"
-    with _drawing: fig.savefig(buffer := BytesIO(), dpi=120)
+    with _drawing:
+        fig.savefig(buffer := BytesIO(), dpi=120)
     return buffer.getvalue()
 
+# %% ../nbs/15d_recorder.ipynb #4ee20342
 def curve(draw, # called with the axes
           metrics=(), # lines of `metrics.jsonl`; a dotted line marks the end of each stage
           figsize=(6, 3.2)) -> bytes:
@@ -40,7 +42,8 @@ def curve(draw, # called with the axes
     ax = fig.subplots()
     draw(ax)
     for m in metrics:
-        if 'stage_end' in m: ax.axvline(m['step'], color='gray', lw=.5, ls=':')
+        if 'stage_end' in m:
+            ax.axvline(m['step'], color='gray', lw=.5, ls=':')
     return as_png(fig)
 
 # %% ../nbs/15d_recorder.ipynb #15d00009
@@ -69,7 +72,8 @@ class Recorder:
         line = dict(step=step, **values)
         self.metrics.append(line)
         if not self.main: return
-        with open(self.folder/'metrics.jsonl', 'a', encoding='utf-8') as f: f.write(json.dumps(line) + '\n')
+        with open(self.folder/'metrics.jsonl', 'a', encoding='utf-8') as f:
+            f.write(json.dumps(line) + '\n')
         if 'stage_end' in values: return        # its loss is the best one, which was logged at its own step
         self.experiment.log({k: v for k, v in values.items() if k not in ('stage', 'steps')}, step)
 
@@ -79,9 +83,12 @@ def resume(self: Recorder,
            n): # lines of metrics at the time of the checkpoint
     "Take up the metrics of an interrupted run; what was recorded after the checkpoint will be recorded again"
     lines = (self.folder/'metrics.jsonl').read_text(encoding='utf-8').splitlines()[:n]
-    if len(lines) < n: _log.warning('%s: %d of %d lines are missing; the curves begin later', self.folder/'metrics.jsonl', n - len(lines), n)
+    missing = n - len(lines)
+    if missing:
+        _log.warning('%s: %d of %d lines are missing', self.folder/'metrics.jsonl', missing, n)
     self.metrics = [json.loads(line) for line in lines]
-    if self.main: write_text(self.folder/'metrics.jsonl', ''.join(line + '\n' for line in lines))
+    if self.main:
+        write_text(self.folder/'metrics.jsonl', ''.join(line + '\n' for line in lines))
 
 # %% ../nbs/15d_recorder.ipynb #15d00016
 @patch
@@ -91,7 +98,8 @@ def plots(self: Recorder, objective):
     folder = self.folder/'plots'
     folder.mkdir(exist_ok=True)
     draws = dict(loss=lambda ax: plot_losses(self.metrics, ax), **objective.plots())
-    for name, draw in draws.items(): (folder/f'{name}.png').write_bytes(curve(draw, self.metrics))
+    for name, draw in draws.items():
+        (folder/f'{name}.png').write_bytes(curve(draw, self.metrics))
     write_marker(folder, 'plots', [f'{name}.png' for name in draws])
 
 # %% ../nbs/15d_recorder.ipynb #15d00017
@@ -106,6 +114,7 @@ def stage_images(solver: Solver, family: Family, cond, # conditions of the image
         images += [family.decode(x).cpu() for x in z.split(1)]
     return torch.cat(images)
 
+# %% ../nbs/15d_recorder.ipynb #32d9792a
 @patch
 def samples(self: Recorder, objective, step, name): # training step; of the file, before the step
     "Images of the objective's solvers, one row for each"
@@ -119,6 +128,7 @@ def samples(self: Recorder, objective, step, name): # training step; of the file
     grid.save(folder/f'{name}_{step:06}.png')
     self.experiment.image('samples', grid, step)
 
+# %% ../nbs/15d_recorder.ipynb #0b0e58f1
 @patch
 def _images(self: Recorder, objective, label):
     "Images of one solver; those of the first are kept for the stage"
@@ -128,6 +138,7 @@ def _images(self: Recorder, objective, label):
     n = min(8, len(feed))
     noise = initial_noise(family.shape, range(n), cfg.seed).to(device)
     cond = feed.conditions(torch.arange(n, device=device))
-    images = stage_images(solvers[label], family, cond, noise, cfg.training.batch_size)
-    if label == next(iter(solvers)): self.first = {label: images}
+    images = stage_images(solvers[label], family, cond, noise, batch=cfg.training.batch_size)
+    if label == next(iter(solvers)):
+        self.first = {label: images}
     return images

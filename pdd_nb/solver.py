@@ -29,12 +29,12 @@ class Solver:
              ): # -> `(b,c,h,w)`, list of activations
         "The clean image that the model predicts"
         alpha, sigma = self.grid.at(i)[:2]
-        pred, feats = self.predict(xt, self.grid.t[i], cond, w, blocks)
-        return to_x(pred.float(), xt, alpha, sigma, self.kind), feats
+        pred, feats = self.predict(xt, self.grid.t[i], cond, w=w, blocks=blocks)
+        return to_x(pred.float(), xt, alpha, sigma, kind=self.kind), feats
 
     def step(self, xt, i, cond=None, w=None, blocks=()): # as `clean`
         "The state after step `i`"
-        x, feats = self.clean(xt, i, cond, w, blocks)
+        x, feats = self.clean(xt, i, cond, w=w, blocks=blocks)
         return ddim_step(x, xt, *self.grid.at(i)), feats
 
 # %% ../nbs/07a_solver.ipynb #07b00012
@@ -61,10 +61,11 @@ def two_steps(self: Solver, # of the teacher
               cond=None, w=None, blocks=() # as `clean`
              ): # -> `(b,c,h,w)`, list of activations
     "The state two steps later, and activations at the first of the two"
-    middle, feats = self.step(xt, 2*i, cond, w, blocks)
+    middle, feats = self.step(xt, 2*i, cond, w=w, blocks=blocks)
     end, _ = self.step(middle, 2*i + 1, cond, w)
     return end, feats
 
+# %% ../nbs/07a_solver.ipynb #3060923b
 def halving_target(teacher: Grid, # its grid, with twice the student's steps
                    xt: Tensor, xs: Tensor, # states `(b,c,h,w)` at the beginning and at the end of the student's steps
                    i: Tensor # `(b,)`

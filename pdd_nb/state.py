@@ -33,28 +33,33 @@ def save_state(path, # the checkpoint's folder
     "Write a checkpoint"
     def fill(folder):
         for name, tensors in groups.items():
-            if tensors: save_tensors(folder/f'{name}.safetensors', tensors)
+            if tensors:
+                save_tensors(folder/f'{name}.safetensors', tensors)
         write_text(folder/'state.json', json.dumps(meta, indent=1))
     write_folder(path, fill, 'checkpoint')
 
 def save_tensors(path, tensors): # dict of tensors
     "Write a safetensors file"
-    try: save_file({k: v.detach().contiguous() for k, v in tensors.items()}, path, dict(format='pt'))
+    try:
+        save_file({k: v.detach().contiguous() for k, v in tensors.items()}, path, dict(format='pt'))
     except SafetensorError as e: raise OSError(f'{path}: cannot be written ({e})') from None
 
 # %% ../nbs/01_state.ipynb #01a00001
 def load_tensors(path, device='cpu'):
     "The tensors of one safetensors file"
     try:
-        with safe_open(path, 'pt') as f: return {k: f.get_tensor(k).to(device) for k in f.keys()}
+        with safe_open(path, 'pt') as f:
+            return {k: f.get_tensor(k).to(device) for k in f.keys()}
     except (SafetensorError, OSError) as e:
         raise ValueError(f'{path}: not a whole safetensors file ({e}); was it cut short? Use another checkpoint') from None
 
+# %% ../nbs/01_state.ipynb #34109b1a
 def has_state(path):
     "Is there a checkpoint? One that a kill left between two moves is put back first"
     path = Path(path)
     old = path.with_name(f'.{path.name}-old')
-    if not path.exists() and old.exists(): os.replace(old, path)
+    if not path.exists() and old.exists():
+        os.replace(old, path)
     return (path/'state.json').exists()
 
 def load_state(path, device='cpu'): # `(meta, groups)` as they were given to `save_state`
@@ -76,7 +81,8 @@ def not_finite(tensors): # dict of tensors
 def tensors_hash(tensors) -> str: # dict of tensors
     "Hash of the bytes of some tensors, 16 hexadecimal digits"
     h = hashlib.sha256()
-    for t in tensors.values(): h.update(t.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    for t in tensors.values():
+        h.update(t.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return h.hexdigest()[:16]
 
 # %% ../nbs/01_state.ipynb #299dea82

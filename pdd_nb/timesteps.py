@@ -190,7 +190,7 @@ def check_scheduler(scheduler, # of a teacher
         raise ValueError(f'{key}: the noise levels of its {kind} are not understood (EulerDiscreteScheduler has '
                          'others)')
     if schedule.prediction_type == 'epsilon' and schedule.alpha[-1] <= 2**-12:
-        raise ValueError(f'{key}: its {kind} has zero terminal SNR, where a prediction of noise says nothing '
+        raise ValueError(f'{key}: its {kind} has zero terminal SNR, where predicted noise says nothing '
                          'about the image; expected v-prediction, or rescale_betas_zero_snr false in scheduler/scheduler_config.json')
 
 # %% ../nbs/02_timesteps.ipynb #8600a0df

@@ -48,7 +48,7 @@ class TimestepDivergenceTracker:
                 ):
         self.cfg = cfg or Curriculum()
         self.num_regions, self.device = self.cfg.num_regions, torch.device(device)
-        self.history = []                                          # a dict for each commit
+        self.history: list[dict] = []                              # one for each commit
         self.reset()
 
     def reset(self):
@@ -75,7 +75,7 @@ def update(self: TimestepDivergenceTracker,
     ok = d.isfinite() & l.isfinite()
     d, l = torch.where(ok, d, 0.), torch.where(ok, l, 0.)
     one = one_hot(regions, self.num_regions).to(d.dtype)
-    self.sums += torch.stack([ok.to(d.dtype), d, d*d, l*l]) @ one    # unlike `index_add_`, in the same order on every device
+    self.sums += torch.stack([ok.to(d.dtype), d, d*d, l*l]) @ one    # unlike `index_add_`, in one order everywhere
     self.bad += (~ok).to(d.dtype) @ one
 
 # %% ../nbs/03_tracker.ipynb #b2949109
@@ -84,6 +84,7 @@ def _smooth(old, new, decay):
     mixed = decay*old + (1 - decay)*new
     return torch.where(old.isnan(), new, torch.where(new.isnan(), old, mixed))
 
+# %% ../nbs/03_tracker.ipynb #d648abf6
 @patch
 def commit(self: TimestepDivergenceTracker,
            step, # training step of the reading
@@ -105,6 +106,7 @@ def commit(self: TimestepDivergenceTracker,
     self.history.append(self._reading(step))
     return self.history[-1]
 
+# %% ../nbs/03_tracker.ipynb #2a67b499
 @patch
 def _reading(self: TimestepDivergenceTracker, step):
     "What the history keeps of a reading"
@@ -137,7 +139,8 @@ def _plot_regions(history, key, ax, **labels):
         values = [float('nan') if h[key][r] is None else h[key][r] for h in history]
         ax.plot(steps, values, label=name, color=f'C{r}' if R <= 3 else None)
     ax.set(xlabel='training step', **labels)
-    if R: ax.legend(fontsize='small')
+    if R:
+        ax.legend(fontsize='small')
     return ax
 
 # %% ../nbs/03_tracker.ipynb #03a00009
@@ -171,17 +174,21 @@ def state_dict(self: TimestepDivergenceTracker,
     counts = dict(count=self.count.tolist(), seen=self.seen.tolist())
     return dict(**statistics, **counts, sums=reduce(self.sums.clone()).tolist(), history=self.history)
 
+# %% ../nbs/03_tracker.ipynb #25bc500e
 @patch
 def load_state_dict(self: TimestepDivergenceTracker, state):
     "Go on from `state_dict`"
     R = len(state['mean'])
     if R != self.num_regions:
-        raise ValueError(f'curriculum.num_regions: the checkpoint has {R} regions, the configuration {self.num_regions}')
-    for k in _STATISTICS: setattr(self, k, _vector(state[k]))
+        raise ValueError(f'curriculum.num_regions: the checkpoint has {R} regions, '
+                         f'the configuration {self.num_regions}')
+    for k in _STATISTICS:
+        setattr(self, k, _vector(state[k]))
     self.count, self.seen = torch.tensor(state['count']), torch.tensor(state['seen'])
     self.history = list(state['history'])
     self.sums = torch.tensor(state['sums'], dtype=self.sums.dtype, device=self.device)
 
+# %% ../nbs/03_tracker.ipynb #6128c50e
 def _vector(values):
     "The reverse of `_plain`"
     return torch.tensor([float('nan') if v is None else v for v in values], dtype=torch.float64)

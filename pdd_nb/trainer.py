@@ -9,6 +9,7 @@ __all__ = ['RunState', 'Clock', 'Trainer', 'Guard', 'distill']
 import json, logging, math, time
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -24,7 +25,7 @@ from .feed import open_feeds
 from .folders import expand, write_text
 from .loggers import ExperimentLog, ready_loggers
 from .models import Networks, save_student
-from .objective import OBJECTIVES, plan_stages
+from .objective import OBJECTIVES, Objective, plan_stages
 from .recorder import Recorder
 from .runs import check_run, is_finished, open_run
 from .state import has_state, load_state, not_finite, save_state
@@ -43,9 +44,10 @@ class RunState:
     bad: int = 0                # validations since then
     seconds: float = 0.         # of training
 
+# %% ../nbs/16_trainer.ipynb #4415ebb3
 class Clock:
     "Adds up the seconds of training"
-    def __init__(self): self.started = None
+    def __init__(self): self.started = 0.
 
     def start(self): self.started = time.perf_counter()
 
@@ -64,7 +66,8 @@ class Trainer:
                  stages=None): # a list of `Stage`; default: those of the configuration
         self.cfg, self.quiet, self.folder = check(cfg), quiet, expand(cfg.output)
         m, t = cfg.model, cfg.training
-        if cfg.threads: torch.set_num_threads(cfg.threads)
+        if cfg.threads:
+            torch.set_num_threads(cfg.threads)
         AcceleratorState._reset_state()                        # a notebook may train in another precision next
         self.accelerator = Accelerator(mixed_precision=t.precision, cpu=cfg.device == 'cpu')
         self.device, self.main = self.accelerator.device, self.accelerator.is_main_process
@@ -72,13 +75,15 @@ class Trainer:
         self.family = family or _load_family(cfg, self.device)
         stage_grids(self.family.grid, m.teacher.num_inference_steps, m.student.num_inference_steps)     # do they nest?
         self.nets = Networks(self.family, m, self.family.null(m.teacher.negative_prompt), cfg.seed)
-        if t.gradient_checkpointing: self.nets.network('student').enable_gradient_checkpointing()
+        if t.gradient_checkpointing:
+            self.nets.network('student').enable_gradient_checkpointing()
         self.nets.prepare(self.accelerator)
         self.stages = plan_stages(cfg) if stages is None else stages
         self.state, self.clock, self.recorder = RunState(), Clock(), Recorder(self.folder, self.main)
-        self.feeds, self.objective = None, None                # from `run` and `start_stage` on
-        self.objectives = {}                                   # by name, made when first needed
-        self.best_weights = None                               # of the stage
+        self.feeds: Any = None                                 # set by `begin`
+        self.objective: Any = None                             # of the stage, set by `start_stage`
+        self.objectives: dict[str, Objective] = {}             # by name, made when first needed
+        self.best_weights: Any = None                          # of the stage, by name
         self.guard = Guard(self.device)
 
 # %% ../nbs/16_trainer.ipynb #16a00003
@@ -97,6 +102,7 @@ def stage(self: Trainer):
     "The stage that is trained"
     return self.stages[self.state.stage]
 
+# %% ../nbs/16_trainer.ipynb #62f1cd7f
 @patch(as_prop=True)
 def done(self: Trainer) -> int:
     "Training steps done in the stage"
@@ -140,7 +146,8 @@ class Guard:
     def add(self, loss: Tensor):
         "The loss of a part of a batch, left on the device"
         loss = loss.detach().float()
-        if self.first is None: self.first = loss.clone()
+        if self.first is None:
+            self.first = loss.clone()
         self.sum += loss
         self.n += 1
 
@@ -163,10 +170,14 @@ class Guard:
 def _after(self: Trainer, bar):
     "What is due after a training step: a reading, a validation, a checkpoint"
     t, end = self.cfg.training, self.done == self.stage.updates
-    if self.objective.due(self.done) or end: bar.set_postfix(loss=f"{self._read()['loss']:.4f}", refresh=False)
-    if self.done % t.validate_every == 0 or end: self._validate()
-    if self.done % t.checkpoint_every == 0 or self.over: self.save()
+    if self.objective.due(self.done) or end:
+        bar.set_postfix(loss=f"{self._read()['loss']:.4f}", refresh=False)
+    if self.done % t.validate_every == 0 or end:
+        self._validate()
+    if self.done % t.checkpoint_every == 0 or self.over:
+        self.save()
 
+# %% ../nbs/16_trainer.ipynb #75e768b7
 @patch
 def _log(self: Trainer, **values):
     "Add a line to the metrics"
@@ -179,14 +190,17 @@ def _read(self: Trainer) -> dict:
     self._log(**values)
     return values
 
+# %% ../nbs/16_trainer.ipynb #e1f77643
 @patch
 @contextmanager
 def averaged(self: Trainer):
     "Averages in the place of all trained weights"
     with ExitStack() as stack:
-        for updater in self.objective.updaters.values(): stack.enter_context(updater.averaged())
+        for updater in self.objective.updaters.values():
+            stack.enter_context(updater.averaged())
         yield
 
+# %% ../nbs/16_trainer.ipynb #d84f534e
 @patch
 def _validate(self: Trainer):
     "Validate and draw the averaged weights, and keep them if they are the best so far"
@@ -196,7 +210,8 @@ def _validate(self: Trainer):
     self._log(**values)
     criterion, state = values[self.objective.criterion], self.state
     if not math.isfinite(criterion):
-        raise ValueError(self.objective.diverged(self.step, f'the validation figure {self.objective.criterion} is not finite'))
+        name = self.objective.criterion
+        raise ValueError(self.objective.diverged(self.step, f'the validation figure {name} is not finite'))
     state.bad += 1
     if criterion < state.best:
         state.best, state.bad = criterion, 0
@@ -209,6 +224,7 @@ def _group(role, part):
     "The file that holds a part of an updater"
     return _GROUPS[part] if role == 'student' else f'{role}_{part}'
 
+# %% ../nbs/16_trainer.ipynb #a755596e
 @patch
 def save(self: Trainer, name='last'):
     "Write a checkpoint, unless the state has diverged"
@@ -219,15 +235,20 @@ def save(self: Trainer, name='last'):
     states = {k: o.state_dict() for k, o in self.objectives.items()}
     self.state.seconds += self.clock.stop()
     if not self.main: return
-    groups = {_group(role, part): tensors for role, u in self.objective.updaters.items() for part, tensors in u.tensors().items()}
-    if 'teacher' in self.nets.roles: groups['teacher'] = self.nets.weights('teacher')
+    groups: dict[str, dict] = {}
+    for role, updater in self.objective.updaters.items():
+        groups |= {_group(role, part): tensors for part, tensors in updater.tensors().items()}
+    if 'teacher' in self.nets.roles:
+        groups['teacher'] = self.nets.weights('teacher')
     save_state(self.folder/'checkpoints'/name, self._meta(states), best=self.best_weights or {}, **groups)
 
+# %% ../nbs/16_trainer.ipynb #86a4dfb1
 @patch
 def _meta(self: Trainer, objectives):
     "The plain values of a checkpoint"
     state = asdict(self.state)
-    if state['best'] == math.inf: state['best'] = None
+    if state['best'] == math.inf:
+        state['best'] = None
     scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else None
     return dict(**state, fingerprint=self.family.mark, config=asdict(self.cfg), objectives=objectives,
                 metrics=len(self.recorder.metrics), scaler=scaler)
@@ -239,36 +260,46 @@ def _read_meta(meta) -> dict:
         meta['objectives'] = dict(halving={k: meta[k] for k in ('sums', 'tracker', 'curriculum')})
     return meta
 
+# %% ../nbs/16_trainer.ipynb #25686b70
+@patch
+def _start_from(self: Trainer, meta, groups, path):
+    "Start the checkpoint's stage, from its teacher"
+    if meta['fingerprint'] != self.family.mark:
+        raise ValueError(f"checkpoint: {path} belongs to another teacher (weights {meta['fingerprint']}, "
+                         f"{self.cfg.model.teacher.name!r} has {self.family.mark})")
+    self.state = RunState(stage=meta['stage'], step=meta['began'])
+    if 'teacher' in groups:
+        self.nets.load(groups['teacher'])
+    elif meta['stage']: raise ValueError(f'{path}: teacher.safetensors is missing; use another checkpoint')
+    self.start_stage()
+
+# %% ../nbs/16_trainer.ipynb #10d6f513
 @patch
 def restore(self: Trainer, name='last'):
     "Go on from a checkpoint"
     path = self.folder/'checkpoints'/name
     meta, groups = load_state(path, self.device)
     meta = _read_meta(meta)
-    if meta['fingerprint'] != self.family.mark:
-        raise ValueError(f"checkpoint: {path} belongs to another teacher (weights {meta['fingerprint']}, "
-                         f"{self.cfg.model.teacher.name!r} has {self.family.mark})")
-    fields = {k: meta[k] for k in ('stage', 'began', 'bad', 'seconds')}
-    self.state = RunState(**fields, step=meta['began'], best=math.inf)
-    if 'teacher' in groups: self.nets.load(groups['teacher'])           # the stage starts from them
-    elif meta['stage']: raise ValueError(f'{path}: teacher.safetensors is missing; use another checkpoint')
-    self.start_stage()
-    for role, updater in self.objective.updaters.items(): self._restore_updater(updater, role, groups, meta, path)
-    for k, state in meta['objectives'].items(): self._objective(k).load_state_dict(state)
-    if self.accelerator.scaler: self.accelerator.scaler.load_state_dict(meta['scaler'])
-    self.state.step = meta['step']
-    self.state.best = math.inf if meta['best'] is None else meta['best']
+    self._start_from(meta, groups, path)
+    done = meta['step'] - meta['began']
+    for role, updater in self.objective.updaters.items():
+        self.nets.load(_part(groups, role, 'weights', path), role)       # says what does not fit
+        updater.load(**{part: _part(groups, role, part, path) for part in _GROUPS}, updates=done)
+    for k, state in meta['objectives'].items():
+        self._objective(k).load_state_dict(state)
+    if self.accelerator.scaler:
+        self.accelerator.scaler.load_state_dict(meta['scaler'])
+    best = math.inf if meta['best'] is None else meta['best']
+    self.state = RunState(**{k: meta[k] for k in ('stage', 'step', 'began', 'bad', 'seconds')}, best=best)
     self.best_weights = groups.get('best')
     self.recorder.resume(meta['metrics'])
 
-@patch
-def _restore_updater(self: Trainer, updater, role, groups, meta, path):
-    "Weights, average and moments of one role"
-    files = {part: _group(role, part) for part in _GROUPS}
-    for f in files.values():
-        if f not in groups: raise ValueError(f'{path}: {f}.safetensors is missing; use another checkpoint')
-    self.nets.load(groups[files['weights']], role)                      # says what does not fit
-    updater.load(**{part: groups[f] for part, f in files.items()}, updates=meta['step'] - meta['began'])
+# %% ../nbs/16_trainer.ipynb #cfbddff7
+def _part(groups, role, part, path) -> dict: # of a checkpoint's files; its path, for the message
+    "A part of an updater"
+    name = _group(role, part)
+    if name not in groups: raise ValueError(f'{path}: {name}.safetensors is missing; use another checkpoint')
+    return groups[name]
 
 # %% ../nbs/16_trainer.ipynb #16a00013
 @patch
@@ -278,6 +309,7 @@ def _objective(self: Trainer, name):
         self.objectives[name] = OBJECTIVES[name](self.cfg, self.nets, self.feeds, self.accelerator)
     return self.objectives[name]
 
+# %% ../nbs/16_trainer.ipynb #0cf3af29
 @patch
 def start_stage(self: Trainer):
     "Take up the stage that the state names"
@@ -287,6 +319,7 @@ def start_stage(self: Trainer):
     self.guard.start_stage()
     self.recorder.first = {}
 
+# %% ../nbs/16_trainer.ipynb #e9beadd9
 @patch
 def _end_stage(self: Trainer):
     "Load the best averaged weights and save them"
@@ -296,7 +329,8 @@ def _end_stage(self: Trainer):
         meta = dict(stage=self.state.stage, step=self.step, val_loss=self.state.best, fingerprint=self.family.mark)
         save_state(self.folder/'checkpoints'/'best', meta, student=self.best_weights)
         criterion = self.objective.criterion.replace('val_', 'validation ')
-        _log.info(f'{self.stage.fine} to {self.stage.coarse} steps: {criterion} {self.state.best:.4f} after {self.done} training steps')
+        steps = f'{self.stage.fine} to {self.stage.coarse} steps'
+        _log.info(f'{steps}: {criterion} {self.state.best:.4f} after {self.done} training steps')
     self.recorder.plots(self.objective)
 
 # %% ../nbs/16_trainer.ipynb #78de6ad3
@@ -315,13 +349,16 @@ def run(self: Trainer,
         while self.train_stage(bar, stop):
             self._end_stage()
             bar.total -= self.stage.updates - self.done
-            if self.state.stage + 1 == len(self.stages): self._finish(); break
+            if self.state.stage + 1 == len(self.stages):
+                self._finish()
+                break
             self.state.stage += 1
             self.start_stage()
     self.accelerator.wait_for_everyone()
     self.accelerator.end_training()
     return self.folder
 
+# %% ../nbs/16_trainer.ipynb #719261da
 @patch
 def train_stage(self: Trainer, bar, stop) -> bool: # `stop()`: end the run now, with a checkpoint?
     "Train to the end of the stage; false if the run was stopped before"
@@ -340,14 +377,17 @@ def train_stage(self: Trainer, bar, stop) -> bool: # `stop()`: end the run now, 
 def begin(self: Trainer, resume=True): # as for `run`
     "Load the data, open the folder, and take up the last checkpoint or the first stage"
     self.feeds = open_feeds(self.cfg, self.family, self.quiet or not self.main)
-    if self.main: open_run(self.cfg, resume)
+    if self.main:
+        open_run(self.cfg, resume)
     self.accelerator.wait_for_everyone()
     self.clock.start()
     if resume and has_state(self.folder/'checkpoints'/'last'):
         self.restore()
-        if self.main: _log.info(f'going on from step {self.step}')
+        if self.main:
+            _log.info(f'going on from step {self.step}')
     else: self.start_stage()
 
+# %% ../nbs/16_trainer.ipynb #2c33b43f
 @patch
 def _bar(self: Trainer):
     "The progress bar of a run"
@@ -377,7 +417,8 @@ def _finish(self: Trainer):
 @patch
 def _say_finished(self: Trainer):
     "There is nothing to do"
-    if self.main: _log.info(f'{self.folder}: already trained')
+    if self.main:
+        _log.info(f'{self.folder}: already trained')
     return self.folder
 
 # %% ../nbs/16_trainer.ipynb #3d6adc87

@@ -21,9 +21,11 @@ def optimizer_class(name, # 'adamw' or 'adamw8bit'
                     device):
     "AdamW, or bitsandbytes' with its moments in 8 bits"
     if name == 'adamw': return partial(torch.optim.AdamW, fused=device.type in ('cpu', 'cuda'))
-    try: from bitsandbytes.optim import AdamW8bit
-    except ImportError: raise ValueError('training.optimizer: adamw8bit needs bitsandbytes, which is not installed; '
-                                         "pip install 'pdd_nb[bnb]'") from None
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError:
+        raise ValueError('training.optimizer: adamw8bit needs bitsandbytes, which is not installed; '
+                         "pip install 'pdd_nb[bnb]'") from None
     return AdamW8bit
 
 # %% ../nbs/15b_updater.ipynb #15b00011
@@ -56,12 +58,15 @@ def step(self: Updater,
          done, total): # updates of the stage
     "Change the weights by the gradients that have been accumulated"
     c = self.cfg
-    for group in self.optimizer.param_groups: group['lr'] = cosine_lr(done, total, c.lr, c.lr_warmup, c.lr_floor)
+    lr = cosine_lr(done, total, c.lr, warmup=c.lr_warmup, floor=c.lr_floor)
+    for group in self.optimizer.param_groups:
+        group['lr'] = lr
     self.accelerator.clip_grad_norm_(self.weights.values(), c.clip)
     self.optimizer.step()
     self.optimizer.zero_grad()
     self.ema.step(self.weights.values())
 
+# %% ../nbs/15b_updater.ipynb #51acaf36
 @patch
 @contextmanager
 def averaged(self: Updater):
@@ -69,7 +74,8 @@ def averaged(self: Updater):
     live = list(self.weights.values())
     self.ema.store(live)
     self.ema.copy_to(live)
-    try: yield
+    try:
+        yield
     finally: self.ema.restore(live)
 
 # %% ../nbs/15b_updater.ipynb #15b00016
@@ -83,7 +89,9 @@ def tensors(self: Updater) -> dict: # of dicts of tensors
 def load(self: Updater, weights, ema, optimizer, # as from `tensors`
          updates): # done since the beginning of the stage
     "Go on from `tensors`"
-    for k, p in self.weights.items(): p.copy_(weights[k])
-    for k, p in self.average.items(): p.copy_(ema[k])
+    for k, p in self.weights.items():
+        p.copy_(weights[k])
+    for k, p in self.average.items():
+        p.copy_(ema[k])
     load_optimizer(self.optimizer, optimizer)
     self.ema.optimization_step = updates
