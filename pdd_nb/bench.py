@@ -38,8 +38,8 @@ def network_calls(trainer: Trainer) -> Callable: # with a stage that was started
     xt = torch.randn(shape, generator=keyed(0, device=trainer.device), device=trainer.device)
     def calls():
         for _ in range(2):
-            objective.teacher.predict(xt, objective.teacher.grid.t[2*i], cond, None, ())
-        pred, _ = objective.student.predict(xt, objective.student.grid.t[i], cond, None, ())
+            nets.predict('teacher', xt, objective.teacher.grid.t[2*i], cond)
+        pred, _ = nets.predict('student', xt, objective.student.grid.t[i], cond)
         pred.square().mean().backward()
         for p in nets.weights().values():
             p.grad = None

@@ -134,7 +134,8 @@ def _reading(line: bytes, where: str) -> dict:
     try:
         m = json.loads(line)
     except (ValueError, RecursionError): m = None
-    if not isinstance(m, dict) or not {'step', 'stage'} <= set(m) or not all(map(_number, m.values())):
+    whole = isinstance(m, dict) and {'step', 'stage'} <= set(m)
+    if not whole or not all(map(_number, m.values())):
         raise ValueError(f'{where}: no reading of a run; was the file edited, or damaged?')
     return m
 
@@ -179,8 +180,10 @@ def sample_grids(folder) -> dict[int, Path]: # of a run -> training step to file
 # %% ../nbs/24_dashboard.ipynb #986aab5c
 def speed(grids: dict[int, Path]) -> float | None: # as of `sample_grids`
     "Training steps per second by the times of the last few files: the median, so that a pause does not count"
-    times = [(step, p.stat().st_mtime) for step, p in list(grids.items())[-8:]]
-    rates = [(k - j)/(t - s) for (j, s), (k, t) in zip(times, times[1:]) if t > s]
+    last = list(grids.items())[-8:]
+    times = [(step, p.stat().st_mtime) for step, p in last]
+    pairs = zip(times, times[1:])
+    rates = [(k - j)/(t - s) for (j, s), (k, t) in pairs if t > s]
     return statistics.median(rates) if rates else None
 
 # %% ../nbs/24_dashboard.ipynb #684afdba
@@ -205,7 +208,8 @@ def progress(folder, # of a run
     ends = [0, *(m['step'] for m in metrics if 'stage_end' in m)]
     step = metrics[-1]['step'] if metrics else 0
     stage = min(len(ends), len(todo))
-    left = sum(s.updates for s in todo[len(ends) - 1:]) - (step - ends[-1])
+    to_come = todo[len(ends) - 1:]
+    left = sum(s.updates for s in to_come) - (step - ends[-1])
     known = dict(stage=stage, stages=len(todo), steps=todo[stage - 1].coarse, step=step, left=left)
     return known | dict(rate=_rate(folder), saved=_saved_step(folder))
 
@@ -327,12 +331,17 @@ class Dashboard(Panel):
         if not (self.refresh() and done):
             Thread(target=self._watch, daemon=True).start()
 
-    @property
-    def done(self) -> bool:
-        "Will nothing change any more?"
-        return is_finished(self.folder) and not (self.run and self.run.alive)
+    def close(self):
+        "End the thread, and remove the widgets"
+        self._closed.set()
+        super().close()
 
 # %% ../nbs/24_dashboard.ipynb #7fb7f589
+@patch(as_prop=True)
+def done(self: Dashboard) -> bool:
+    "Will nothing change any more?"
+    return is_finished(self.folder) and not (self.run and self.run.alive)
+
 def _check_run(folder: Path):
     if not (folder/'config.yaml').exists():
         raise ValueError(f'run: no run in {str(folder)!r} (no config.yaml); give the folder of a run')
@@ -368,19 +377,14 @@ def _watch(self: Dashboard):
         done = self.refresh() and done
         spent = time.thread_time() - start
 
-@patch
-def close(self: Dashboard):
-    "End the thread, and remove the widgets"
-    self._closed.set()
-    W.VBox.close(self)
-
 # %% ../nbs/24_dashboard.ipynb #a1269a63
 @patch
 def _file_states(self: Dashboard) -> list[tuple[int, int]]:
     "Time of change and size of each file that is shown"
     d = self.folder
-    names = [d/'metrics.jsonl', d/'config.yaml', d/'summary.json', d/'student'/'student.json']
-    found = [f.stat() for f in [*names, *sorted((d/'samples').glob('*.png'))] if f.exists()]
+    names = ('metrics.jsonl', 'config.yaml', 'summary.json', 'student/student.json')
+    files = [d/name for name in names] + sorted((d/'samples').glob('*.png'))
+    found = [f.stat() for f in files if f.exists()]
     return [(s.st_mtime_ns, s.st_size) for s in found]
 
 @patch
@@ -425,7 +429,8 @@ def _update(self: Dashboard):
     if (self.folder/'config.yaml').exists():
         self.settings.value = f"<pre>{html.escape((self.folder/'config.yaml').read_text(encoding='utf-8'))}</pre>"
         self.at = progress(self.folder, self.metrics)
-        self.bar.max, self.bar.value = self.at['step'] + self.at['left'], self.at['step']
+        self.bar.max = self.at['step'] + self.at['left']
+        self.bar.value = self.at['step']
     if self.metrics != self._plotted and histories(self.metrics):
         for name, tile in self.figures.items():
             tile.value = _figure(name, self.metrics)
@@ -473,7 +478,8 @@ def _position(self: Dashboard) -> list[str]:
     step = max(p['step'], (self.run and self.run.step) or 0)
     most = f" of at most {p['step'] + p['left']}" if p['left'] else ''
     unit = 'step' if p['steps'] == 1 else 'steps'
-    return [f"stage {p['stage']} of {p['stages']}, to {p['steps']} {unit}", f'step {step}{most}']
+    stage = f"stage {p['stage']} of {p['stages']}, to {p['steps']} {unit}"
+    return [stage, f'step {step}{most}']
 
 def _last_values(metrics: list[dict]) -> list[str]:
     "The last losses and the last learning rate"
@@ -485,7 +491,9 @@ def _time_left(p: dict) -> list[str]: # as of `progress`
     "Speed, and the time until the end at most"
     if not p['rate']: return []
     speed = f"{p['rate']:.3g} steps/s"
-    return [speed, f"{timedelta(seconds=round(p['left']/p['rate']))} left"] if p['left'] else [speed]
+    if not p['left']: return [speed]
+    left = timedelta(seconds=round(p['left']/p['rate']))
+    return [speed, f'{left} left']
 
 # %% ../nbs/24_dashboard.ipynb #4e73cc1d
 def _aimed_at(scheduler, flow: bool, xs: list[Tensor]) -> Tensor:
@@ -536,7 +544,8 @@ class TrajectoryExplorer(Panel):
         self._make_widgets(steps)
         self.walk = lru_cache(64)(self._walk)
         label = W.Label('steps', layout=W.Layout(width='5.5rem', justify_content='flex-end'))
-        rows = [self.prompt, self.own, self.seed, W.HBox([label, self.steps]), _scroll(self.grid), self.plot]
+        steps = W.HBox([label, self.steps])
+        rows = [self.prompt, self.own, self.seed, steps, _scroll(self.grid), self.plot]
         super().__init__([self.grid, self.plot], *rows)
 
     @cached_property
@@ -572,6 +581,12 @@ def _make_widgets(self: TrajectoryExplorer, steps):
     self.grid, self.plot = _tile(width='auto'), _tile(width='36rem', max_width='100%')
 
 @patch
+def _images(self: TrajectoryExplorer, name: str, x: Tensor, side: int) -> Tensor: # of a row, such as 'student, 4'
+    "The images of latents `(n,c,h,w)`, `(n,3,side,side)`"
+    who = 'student' if name.startswith('student') else 'teacher'
+    return resize_images(decode(self.pipes[who], x), side)
+
+@patch
 def _walk(self: TrajectoryExplorer, who: str, prompt: str, steps: int, guidance: float, seed: int):
     "The trajectory of 'teacher' or 'student'"
     options = dict(guidance=guidance, seed=seed, resolution=self.note_of['resolution'])
@@ -602,13 +617,14 @@ def draw(self: TrajectoryExplorer):
     except (OSError, ValueError) as e: return self.set_note(html.escape(_one_line(e)))
     k = len(ts)
     side = 128 if k <= 8 else 64
-    images = {name: resize_images(decode(self.pipes[name[:7]], x), side) for name, x in rows.items()}
-    im = grid_image(images, 1)
-    self.grid.layout.min_width, self.grid.value = f'{min(im.width, 560)}px', _png(im)
+    im = grid_image({name: self._images(name, x, side) for name, x in rows.items()}, 1)
+    self.grid.layout.min_width = f'{min(im.width, 560)}px'
+    self.grid.value = _png(im)
     full, *others = rows
     self.far = {name: relative_divergence(rows[name], rows[full]).tolist() for name in others}
     self.plot.value = curve(lambda ax: _plot_distances(self.far, ts, full, ax))
-    self.set_note(f'<b>{html.escape(prompt)}</b> · {_largest_gap(self.far[others[-1]], ts)}')
+    gap = _largest_gap(self.far[others[-1]], ts)
+    self.set_note(f'<b>{html.escape(prompt)}</b> · {gap}')
 
 # %% ../nbs/24_dashboard.ipynb #70b8ddf0
 def _plot_distances(far: dict[str, list[float]], ts: Tensor, reference: str, ax):
@@ -624,8 +640,8 @@ def _largest_gap(far: list[float], ts: Tensor) -> str: # distances at each times
     "Where the distance grows most"
     growth = [b - a for a, b in zip([0., *far], far)]
     at, k = growth.index(max(growth)), len(ts)
-    where = f'at step {at + 1} of {k} (t = {ts[at]:.0f})' if at < k else 'after the last step'
-    return f'student and teacher part most {where}'
+    if at == k: return 'student and teacher part most after the last step'
+    return f'student and teacher part most at step {at + 1} of {k} (t = {ts[at]:.0f})'
 
 # %% ../nbs/24_dashboard.ipynb #90a2cdeb
 def _chosen(results: dict, names) -> dict: # what `ablation.ablate` returns; samplers
@@ -637,7 +653,8 @@ def _chosen(results: dict, names) -> dict: # what `ablation.ablate` returns; sam
 def _columns(head: list[str], metric: str) -> list[int]:
     "The columns of the ablation's table that are about a metric"
     at = head.index(metric)
-    return [0, 1, 2, at, at + 1, *[i for i, h in enumerate(head) if h == f'speed-up, {metric}']]
+    speedups = [i for i, h in enumerate(head) if h == f'speed-up, {metric}']
+    return [0, 1, 2, at, at + 1, *speedups]
 
 # %% ../nbs/24_dashboard.ipynb #bce6e1fe
 def compare_samplers(results: dict, # what `ablation.ablate` returns
@@ -646,7 +663,8 @@ def compare_samplers(results: dict, # what `ablation.ablate` returns
     "Rows of a table, an image, and a remark"
     part = _chosen(results, names)
     lines = ablation.table(part).splitlines()
-    head, _, *body = [[v.strip() for v in l.strip('|').split('|')] for l in lines if l.startswith('|')]
+    table = [l.strip('|').split('|') for l in lines if l.startswith('|')]
+    head, _, *body = [[v.strip() for v in row] for row in table]
     columns = _columns(head, metric)
     rows = [[row[i] for i in columns] for row in (head, *body)]
     remark = '' if lines[-1].startswith('|') else lines[-1].lstrip('\\')
@@ -695,19 +713,21 @@ def _run_choices(folders) -> dict: # of runs
     "What a comparison of runs offers"
     runs = dict(zip(run_names(folders), folders))
     found, problems = readings_of(runs)
-    keys = {k: 0 for v in found.values() for m in v for k in m if k.startswith(('val_', 'loss', 'divergence/'))}
+    keys = dict.fromkeys(k for v in found.values() for m in v for k in m)
+    keys = [k for k in keys if k.startswith(('val_', 'loss', 'divergence/'))]
     if not keys:
         reason = '; '.join(problems) or 'an empty list'
         raise ValueError(f'runs: no reading in {reason}; give folders of runs that have begun')
     compare = partial(compare_runs, runs)
-    return dict(metrics=list(keys), names=list(runs), compare=compare, none='choose at least one run', width='0')
+    return dict(metrics=keys, names=list(runs), compare=compare, none='choose at least one run', width='0')
 
 # %% ../nbs/24_dashboard.ipynb #7c19f599
 def _sampler_choices(results) -> dict: # the `results.json` of `pdd-ablate`, or what it holds
     "What a comparison of samplers offers"
     try:
         data = results if isinstance(results, dict) else read_json(results)
-        metrics, names = ablation.METRICS[data['world']], [k for k in data['samplers'] if k != 'uniform']
+        metrics = ablation.METRICS[data['world']]
+        names = [k for k in data['samplers'] if k != 'uniform']
     except (ValueError, KeyError, TypeError):
         hint = 'give the results.json that pdd-ablate wrote'
         raise ValueError(f'results: {str(results)[:100]} is no matrix; {hint}') from None
@@ -719,6 +739,11 @@ def _sampler_choices(results) -> dict: # the `results.json` of `pdd-ablate`, or 
 _CELL = 'padding:.1rem .7rem .1rem 0;text-align:left;white-space:nowrap;line-height:1.5'
 _TABLE_STYLE = f'<style>.pdd td,.pdd th{{{_CELL}}}</style>'
 
+def _toggle(name: str) -> W.ToggleButton:
+    "A button that is pressed at first"
+    return W.ToggleButton(True, description=name, layout=W.Layout(width='auto'))
+
+# %% ../nbs/24_dashboard.ipynb #1c4f2212
 class AblationExplorer(Panel):
     "Samplers of a matrix, or runs: choose which are compared, and by what"
     def __init__(self, results): # the `results.json` of `pdd-ablate`, or what it holds; or a list of runs' folders
@@ -726,8 +751,9 @@ class AblationExplorer(Panel):
         c = self.choices = _run_choices(results) if several else _sampler_choices(results)
         narrow = dict(layout=W.Layout(width='99%', max_width='24rem'), style=dict(description_width='4rem'))
         self.metric = W.Dropdown(options=list(dict.fromkeys(c['metrics'])), description='metric', **narrow)
-        self.which = {k: W.ToggleButton(True, description=k, layout=W.Layout(width='auto')) for k in c['names']}
-        self.plot, self.table = _tile(width='auto', max_width='72rem', min_width=c['width']), W.HTML()
+        self.which = {k: _toggle(k) for k in c['names']}
+        self.plot = _tile(width='auto', max_width='72rem', min_width=c['width'])
+        self.table = W.HTML()
         for w in (self.metric, *self.which.values()):
             w.observe(lambda _: self.draw(), 'value')
         buttons = W.Box(list(self.which.values()), layout=W.Layout(flex_flow='row wrap', width='100%'))
@@ -755,7 +781,8 @@ def _root_folder(root=None) -> Path: # default: the environment's PDD_RUN, or 'r
 
 def _below(root: Path, name: str) -> list[Path]:
     "Files of a name in a folder, and up to two folders below it"
-    return [p for pattern in (name, f'*/{name}', f'*/*/{name}') for p in sorted(root.glob(pattern))]
+    patterns = (name, f'*/{name}', f'*/*/{name}')
+    return [p for pattern in patterns for p in sorted(root.glob(pattern))]
 
 def _run_name(folder: Path, root: Path) -> str:
     return root.resolve().name if folder == root else folder.relative_to(root).as_posix()
@@ -767,13 +794,15 @@ class App(W.VBox):
         root = _root_folder(root)
         self.runs = {_run_name(p.parent, root): p.parent for p in _below(root, 'config.yaml')}
         layout = W.Layout(width='99%', max_width='30rem')
-        self.note, self.run = W.HTML(), W.Dropdown(options=list(self.runs), description='run', layout=layout)
+        self.note = W.HTML()
+        self.run = W.Dropdown(options=list(self.runs), description='run', layout=layout)
         panels = dict(Training=self._dashboard, Trajectory=self._explorer, Comparison=self._comparison)
         self.panels: dict[str, Callable] = panels
         for p in _below(root, 'results.json'):
             self.panels[p.resolve().parent.name] = partial(AblationExplorer, p)
         self.tab = W.Tab()
-        self.tab.children, self.tab.titles = [W.VBox() for _ in self.panels], list(self.panels)
+        self.tab.children = [W.VBox() for _ in self.panels]
+        self.tab.titles = list(self.panels)
         super().__init__([self.note, self.run, self.tab] if self.runs else [self.note])
         self._choose(root)
         if not self.runs: return
@@ -786,7 +815,8 @@ class App(W.VBox):
 @patch
 def _choose(self: App, root: Path):
     "The run that the address asks for, or what is wrong with it"
-    name = parse_qs(os.environ.get('QUERY_STRING', '')).get('run', list(self.runs)[:1])
+    asked = parse_qs(os.environ.get('QUERY_STRING', ''))
+    name = asked.get('run', list(self.runs)[:1])
     if not self.runs:
         note = f'run: no run below {str(root)!r}; set PDD_RUN to the folder of a run, or to one with runs in it'
     elif name[0] in self.runs:
