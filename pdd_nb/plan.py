@@ -59,14 +59,14 @@ _UNET, _MMDIT = 'UNet2DConditionModel', 'SD3Transformer2DModel'
 _DIT, _LINEAR = 'PixArtTransformer2DModel', 'SanaTransformer2DModel'
 
 # %% ../nbs/22_plan.ipynb #3d60ae10
-NETWORKS = {    # id on the hub -> `Architecture`
+_KNOWN: dict[str, tuple] = {    # id on the hub -> values of an `Architecture`
     'stable-diffusion-v1-5/stable-diffusion-v1-5': ('StableDiffusionPipeline', _UNET, _SD15, 8, 123.06, 83.65),
     'stabilityai/stable-diffusion-xl-base-1.0': ('StableDiffusionXLPipeline', _UNET, _SDXL, 8, 817.72, 83.65),
     'stabilityai/stable-diffusion-3-medium-diffusers': ('StableDiffusion3Pipeline', _MMDIT, _SD3, 8, 5580.62, 83.82),
     'black-forest-labs/FLUX.1-dev': ('FluxPipeline', 'FluxTransformer2DModel', _FLUX, 8, 4885.37, 83.82),
     'PixArt-alpha/PixArt-Sigma-XL-2-1024-MS': ('PixArtSigmaPipeline', _DIT, _SIGMA, 8, 4762.31, 83.65),
     'Efficient-Large-Model/Sana_1600M_1024px_diffusers': ('SanaPipeline', _LINEAR, _SANA, 32, 2614.34, 312.25)}
-NETWORKS = {name: Architecture(*values) for name, values in NETWORKS.items()}
+NETWORKS = {name: Architecture(*values) for name, values in _KNOWN.items()}
 
 # %% ../nbs/22_plan.ipynb #6867eff4
 def _millions(net): return sum(p.numel() for p in net.parameters())/1e6

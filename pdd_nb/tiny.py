@@ -67,7 +67,7 @@ def gemma():
     return transformers.Gemma2Model(c)
 
 # %% ../nbs/08a_tiny.ipynb #62d3c19f
-TINY = {}       # name of a family -> function that makes its pipeline
+TINY: dict = {}     # name of a family -> function that makes its pipeline
 
 def tiny(name):
     "Register a function that makes a pipeline"
