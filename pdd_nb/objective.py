@@ -8,6 +8,7 @@ __all__ = ['OBJECTIVES', 'Stage', 'plan_stages', 'Draws', 'objective', 'Objectiv
 # %% ../nbs/15c_objective.ipynb #15c00005
 import math
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from fastcore.basics import patch
@@ -54,7 +55,7 @@ class Draws:
         return Draws(*[getattr(self, f.name)[m::parts].to(device) for f in fields(self)])
 
 # %% ../nbs/15c_objective.ipynb #15c00018
-OBJECTIVES = {}
+OBJECTIVES: dict[str, type] = {}
 
 def objective(name):
     "Class decorator that registers an objective under a name"
@@ -66,8 +67,8 @@ def objective(name):
 # %% ../nbs/15c_objective.ipynb #3bbd6490
 class Objective:
     "Interface between an objective and the training loop; one object per run, with a call of `start` for each stage"
-    criterion = 'val_loss'             # metric of `validate`; the best weights have the lowest value
-    terms = ('loss',)                  # names of the means that are logged, passed to `record`
+    criterion = 'val_loss'             # of `validate`: the best weights have the lowest
+    terms: tuple[str, ...] = ('loss',) # means that are logged, each passed to `record`
     def __init__(self, cfg: DistillConfig, nets: Networks, feeds: Feeds, accelerator):
         self.cfg, self.nets, self.feeds, self.accelerator = cfg, nets, feeds, accelerator
         self.device = accelerator.device
@@ -168,8 +169,11 @@ class Halving(Objective):
         self.blocks = tuple(d.feature_blocks or nets.family.blocks()) if d.feature_weight else ()
         self.tracker = TimestepDivergenceTracker(cfg.curriculum, self.device)
         self.curriculum = AdaptiveCurriculumScheduler(cfg.curriculum)
-        self.stage = self.teacher = self.student = self.regions = None      # set by `start`
-        self.validation = []                                                # a tuple for each batch
+        self.stage: Any = None                          # set by `start`, and so are
+        self.teacher: Any = None                        # its solver,
+        self.student: Any = None                        # the student's,
+        self.regions: Any = None                        # the region of each step of the grid,
+        self.validation: list[tuple] = []               # and what is validated, batch by batch
         self.bad_targets = torch.zeros((), device=self.device)
 
 # %% ../nbs/15c_objective.ipynb #15c00022

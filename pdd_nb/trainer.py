@@ -9,6 +9,7 @@ __all__ = ['RunState', 'Clock', 'Trainer', 'Guard', 'distill']
 import json, logging, math, time
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -24,7 +25,7 @@ from .feed import open_feeds
 from .folders import expand, write_text
 from .loggers import ExperimentLog, ready_loggers
 from .models import Networks, save_student
-from .objective import OBJECTIVES, plan_stages
+from .objective import OBJECTIVES, Objective, plan_stages
 from .recorder import Recorder
 from .runs import check_run, is_finished, open_run
 from .state import has_state, load_state, not_finite, save_state
@@ -46,7 +47,7 @@ class RunState:
 # %% ../nbs/16_trainer.ipynb #4415ebb3
 class Clock:
     "Measures the training time"
-    def __init__(self): self.started = None
+    def __init__(self): self.started = 0.
 
     def start(self): self.started = time.perf_counter()
 
@@ -79,9 +80,10 @@ class Trainer:
         self.nets.prepare(self.accelerator)
         self.stages = plan_stages(cfg) if stages is None else stages
         self.state, self.clock, self.recorder = RunState(), Clock(), Recorder(self.folder, self.main)
-        self.feeds, self.objective = None, None                # set by `begin` and `start_stage`
-        self.objectives = {}                                   # by name, created on first use
-        self.best_weights = None                               # of the stage, averaged
+        self.feeds: Any = None                                 # set by `begin`
+        self.objective: Any = None                             # of the stage, set by `start_stage`
+        self.objectives: dict[str, Objective] = {}             # by name, made when first needed
+        self.best_weights: Any = None                          # of the stage, by name
         self.guard = Guard(self.device)
 
 # %% ../nbs/16_trainer.ipynb #16a00003
@@ -233,7 +235,7 @@ def save(self: Trainer, name='last'):
     states = {k: o.state_dict() for k, o in self.objectives.items()}
     self.state.seconds += self.clock.stop()
     if not self.main: return
-    groups = {}
+    groups: dict[str, dict] = {}
     for role, updater in self.objective.updaters.items():
         groups |= {_group(role, part): tensors for part, tensors in updater.tensors().items()}
     if 'teacher' in self.nets.roles:
@@ -248,7 +250,7 @@ def _meta(self: Trainer, objectives):
     if state['best'] == math.inf:
         state['best'] = None
     scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else None
-    return dict(**state, fingerprint=self.family.mark, config=asdict(self.cfg), objectives=objectives,
+    return dict(**state, fingerprint=self.family.fingerprint, config=asdict(self.cfg), objectives=objectives,
                 metrics=len(self.recorder.metrics), scaler=scaler)
 
 # %% ../nbs/16_trainer.ipynb #16a00011
@@ -262,9 +264,9 @@ def _read_meta(meta) -> dict:
 @patch
 def _start_from(self: Trainer, meta, groups, path):
     "Load the checkpoint's teacher and start its stage"
-    if meta['fingerprint'] != self.family.mark:
+    if meta['fingerprint'] != self.family.fingerprint:
         raise ValueError(f"checkpoint: {path} belongs to another teacher (weights {meta['fingerprint']}, "
-                         f"{self.cfg.model.teacher.name!r} has {self.family.mark})")
+                         f"{self.cfg.model.teacher.name!r} has {self.family.fingerprint})")
     self.state = RunState(stage=meta['stage'], step=meta['began'])
     if 'teacher' in groups:
         self.nets.load(groups['teacher'])
@@ -324,7 +326,7 @@ def _end_stage(self: Trainer):
     self.nets.load(self.best_weights)
     self._log(stage_end=1, **{self.objective.criterion: self.state.best})
     if self.main:
-        meta = dict(stage=self.state.stage, step=self.step, val_loss=self.state.best, fingerprint=self.family.mark)
+        meta = dict(stage=self.state.stage, step=self.step, val_loss=self.state.best, fingerprint=self.family.fingerprint)
         save_state(self.folder/'checkpoints'/'best', meta, student=self.best_weights)
         criterion = self.objective.criterion.replace('val_', 'validation ')
         steps = f'{self.stage.fine} to {self.stage.coarse} steps'
