@@ -713,8 +713,8 @@ def _run_choices(folders) -> dict: # of runs
     "What a comparison of runs offers"
     runs = dict(zip(run_names(folders), folders))
     found, problems = readings_of(runs)
-    keys = dict.fromkeys(k for v in found.values() for m in v for k in m)
-    keys = [k for k in keys if k.startswith(('val_', 'loss', 'divergence/'))]
+    seen = dict.fromkeys(k for v in found.values() for m in v for k in m)
+    keys = [k for k in seen if k.startswith(('val_', 'loss', 'divergence/'))]
     if not keys:
         reason = '; '.join(problems) or 'an empty list'
         raise ValueError(f'runs: no reading in {reason}; give folders of runs that have begun')
