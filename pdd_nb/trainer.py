@@ -216,7 +216,7 @@ def _validate(self: Trainer):
         self.best_weights = {k: w.clone() for k, w in self.objective.updaters['student'].average.items()}
 
 # %% ../nbs/16_trainer.ipynb #f1dd6e88
-_GROUPS = dict(weights='student', ema='ema', optimizer='optimizer')      # part of an updater -> file name for the student
+_GROUPS = dict(weights='student', ema='ema', optimizer='optimizer')  # part of an updater -> file name for the student
 
 def _group(role, part):
     "Name of the file with a part of an updater"
