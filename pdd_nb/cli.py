@@ -142,8 +142,8 @@ def _check_source(source: str): # the setting `data.source`
     if not os.path.exists(path): raise ValueError(f'data.source: no file or folder {source!r}')
 
 # %% ../nbs/25_cli.ipynb #55252582
-def _check_run(cfg): # a configuration
-    "Check everything that a run reads or writes before it loads anything"
+def _check_inputs(cfg): # a configuration
+    "Check everything that a run reads before it loads anything"
     from pdd_nb.config import check_files
     check_files(cfg)
     _check_source(cfg.data.source)
@@ -166,7 +166,7 @@ def pdd_train(*overrides: str, # settings as key=value, such as training.lr=1e-4
     if dry_run: return _plan(cfg)
     from pdd_nb.runs import check_run
     check_run(cfg, not restart)
-    _check_run(cfg)
+    _check_inputs(cfg)
     from pdd_nb.trainer import distill
     run = distill(cfg, not restart, quiet)
     if int(os.environ.get('RANK', 0)): return None                 # one process evaluates
@@ -224,7 +224,7 @@ def pdd_encode(*overrides: str, # settings as key=value
               ) -> Result | None:
     "Encode images and captions once, for many runs; by several processes under accelerate launch"
     cfg = _configuration(config, overrides)
-    _check_run(cfg)
+    _check_inputs(cfg)
     _set_threads(cfg.threads)
     from accelerate import PartialState
     from pdd_nb.encoded import encode_data
@@ -398,7 +398,7 @@ def pdd_info() -> Result:
     import platform
     from pdd_nb import __version__
     from pdd_nb.config import shipped
-    found = dict(pdd_nb=__version__, python=platform.python_version(), platform=platform.platform())
+    found: dict = dict(pdd_nb=__version__, python=platform.python_version(), platform=platform.platform())
     found |= {name: _version(name) for name in LIBRARIES}
     found |= _hardware() | dict(openmp=openmp, extras=_extras(), configurations=shipped())
     return Result('\n'.join(f'{k}: {_shown(v)}' for k, v in found.items() if v is not None), found)
@@ -562,7 +562,7 @@ def main(argv: list[str] | None = None) -> None: # default: the program's name a
 def complete_setting(prefix: str, **_) -> list[str]:
     "Keys as `key=`; after it the values, if they are few"
     from pdd_nb.config import DistillConfig, all_keys, choices
-    key, eq, _ = prefix.partition('=')
+    key, eq = prefix.partition('=')[:2]
     if eq: return [f'{key}={v}' for v in choices(key)]
     return [f'{k}=' for k in all_keys(DistillConfig())]
 
@@ -581,5 +581,5 @@ def _complete(p: ArgumentParser):
     completers = dict(overrides=complete_setting, config=complete_config, world=complete_config, runs=folders, checkpoint=folders)
     for action in p._actions:
         if action.dest in completers:
-            action.completer = completers[action.dest]
+            setattr(action, 'completer', completers[action.dest])    # argcomplete reads it
     argcomplete.autocomplete(p)

@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-# %% ../nbs/00_config.ipynb #217931c5
+# %% ../nbs/00_config.ipynb #bbda0b1c
 @dataclass(frozen=True)
 class Rule:
     "What a value must satisfy"
@@ -27,7 +27,7 @@ class Rule:
     wanted: str                     # in words, after "expected"
     names: tuple = ()               # the values, if they are few
 
-# %% ../nbs/00_config.ipynb #20984eef
+# %% ../nbs/00_config.ipynb #9a99ca39
 def at_least(low): return Rule(lambda v: v >= low, f'at least {low}')
 
 def more_than(low): return Rule(lambda v: v > low, f'more than {low}')
@@ -38,7 +38,7 @@ def below(high): return Rule(lambda v: 0 <= v < high, f'0 to less than {high}')
 
 def one_of(*names): return Rule(lambda v: v in names, ' or '.join(names), names)
 
-# %% ../nbs/00_config.ipynb #8c42d664
+# %% ../nbs/00_config.ipynb #472e87a3
 def _names(v): return all(isinstance(n, str) and n for n in v)
 
 def _counts(v): return len(v) > 0 and all(type(n) is int and n > 0 for n in v)
@@ -57,7 +57,7 @@ def setting(default, # or a function that makes it
     kind = 'default_factory' if callable(default) else 'default'
     return field(**{kind: default}, metadata=dict(rule=rule))
 
-# %% ../nbs/00_config.ipynb #2d43402c
+# %% ../nbs/00_config.ipynb #c023e2bd
 @dataclass(slots=True)
 class Teacher:
     "The model to be distilled"
@@ -71,7 +71,7 @@ class Teacher:
     guidance_rescale: float = setting(0.0, between(0, 1))       # of the guided prediction, 0 to 1 (Lin et al. 2023)
     negative_prompt: str = ''       # what guidance leads away from
 
-# %% ../nbs/00_config.ipynb #394fe83e
+# %% ../nbs/00_config.ipynb #8d2cc1e7
 @dataclass(slots=True)
 class Student:
     "What is trained"
@@ -86,7 +86,7 @@ class Model:
     teacher: Teacher = field(default_factory=Teacher)
     student: Student = field(default_factory=Student)
 
-# %% ../nbs/00_config.ipynb #21a3c5c3
+# %% ../nbs/00_config.ipynb #f374e4c0
 @dataclass(slots=True)
 class Distillation:
     "The loss"
@@ -113,12 +113,12 @@ class Curriculum:
     max_ratio: float = setting(10.0, at_least(1))               # cap on the largest sampling density over the smallest
     # or 'progress': divergence times convergence rate; 'both': their sum; 'loss': its root mean square; 'noise': fixed
     signal: str = setting('divergence', SIGNALS)
-    # or 'unbiased': samples weighted by 1/(N p); 'importance': the signal weighs the loss, draws follow gradients' scatter
+    # or 'unbiased': samples weighted by 1/(N p); 'importance': the signal weighs the loss, draws follow gradients
     mode: str = setting('curriculum', one_of('curriculum', 'unbiased', 'importance'))
     stratified: bool = True                                     # draws of a batch; false: independent
     decay: float = setting(0.8, below(1))                       # of the smoothing, per update
 
-# %% ../nbs/00_config.ipynb #597806a3
+# %% ../nbs/00_config.ipynb #1a86aef0
 @dataclass(slots=True)
 class Data:
     "What the student sees"
@@ -126,7 +126,7 @@ class Data:
     source: str = setting('scenes', FILLED)
     image_column: str = ''                                      # of a table or a shard; empty: found
     caption_column: str = ''                                    # likewise
-    crop: str = setting('center', one_of('center', 'random'))   # or 'random': what is kept of an image that is not square
+    crop: str = setting('center', one_of('center', 'random'))   # or 'random': what is kept of images that are not square
     min_side: int = setting(32, more_than(0))                   # pixels; smaller images are bad items
     max_bad: float = setting(0.1, between(0, 1))                # share of bad items above which encoding stops
     # folder of the encoded data, shared by runs; empty: `encoded` in the run's folder
@@ -134,7 +134,7 @@ class Data:
     train_size: int = setting(8192, more_than(0))               # scenes, encoded once
     valid_size: int = setting(64, more_than(0))                 # scenes with meanings that are held out
 
-# %% ../nbs/00_config.ipynb #2486020f
+# %% ../nbs/00_config.ipynb #20b1c505
 @dataclass(slots=True)
 class Training:
     "How the student's weights are updated"
@@ -154,12 +154,12 @@ class Training:
     # compute activations anew in the backward pass: far less memory, about a third more time
     gradient_checkpointing: bool = False
     validate_every: int = setting(100, more_than(0))            # training steps
-    patience: int = setting(5, at_least(0))                     # validations without improvement that end a stage; 0: never
+    patience: int = setting(5, at_least(0))                     # validations without improvement that end a stage; 0: none
     checkpoint_every: int = setting(100, more_than(0))          # training steps
     # 'tensorboard', 'mlflow', 'wandb', or 'all' that are installed
     tracker: str = setting('none', one_of('none', 'tensorboard', 'mlflow', 'wandb', 'all'))
 
-# %% ../nbs/00_config.ipynb #ac35d142
+# %% ../nbs/00_config.ipynb #59b24aa1
 @dataclass(slots=True)
 class Evaluation:
     "The protocol: which images are drawn, and what they are compared with; it is stored with every result"
@@ -169,7 +169,7 @@ class Evaluation:
     seed: int = setting(1, SEED)                                # of the prompts, and of the noise of each image
     reference: int = setting(2000, at_least(2))                 # real images
     reference_from: str = 'scenes'                              # of held-out meanings, or a folder of images
-    # of FID, KID, precision and coverage: the embedded CLIP's, 'inception' (2048, pool 3), or a CLIP's by folder or hub id
+    # of FID, KID, precision and coverage: the embedded CLIP's, 'inception' (2048, pool 3), or a CLIP's (folder or hub id)
     features: str = 'embedded'
     # of the CLIP score and the paired distance: the embedded one, a folder, or a hub id
     clip: str = 'embedded'
@@ -177,7 +177,7 @@ class Evaluation:
     kept: int = setting(2000, more_than(0))                     # features kept for KID, precision and coverage
     batch_size: int = setting(64, more_than(0))
 
-# %% ../nbs/00_config.ipynb #bfb90227
+# %% ../nbs/00_config.ipynb #8089915a
 @dataclass(slots=True)
 class DistillConfig:
     "Everything about a run"
@@ -192,20 +192,22 @@ class DistillConfig:
     training: Training = field(default_factory=Training)
     evaluation: Evaluation = field(default_factory=Evaluation)
 
-# %% ../nbs/00_config.ipynb #c6b361f9
+# %% ../nbs/00_config.ipynb #d3cc1f6c
 def all_keys(c, prefix='') -> list[str]: # a configuration, or a section
     "Every key of a configuration, dotted"
     keys = []
     for f in fields(c):
         value = getattr(c, f.name)
-        if is_dataclass(value): keys += all_keys(value, f'{prefix}{f.name}.')
+        if is_dataclass(value):
+            keys += all_keys(value, f'{prefix}{f.name}.')
         else: keys.append(prefix + f.name)
     return keys
 
-# %% ../nbs/00_config.ipynb #0bac72e5
+# %% ../nbs/00_config.ipynb #2ea2a025
 def get_key(c, key):
     "The value of a dotted key"
-    for part in key.split('.'): c = getattr(c, part)
+    for part in key.split('.'):
+        c = getattr(c, part)
     return c
 
 def _field(c, key):
@@ -218,7 +220,7 @@ def _field(c, key):
         c = getattr(c, part)
     return found
 
-# %% ../nbs/00_config.ipynb #1e46e001
+# %% ../nbs/00_config.ipynb #c51ef7f5
 def choices(key) -> list[str]: # dotted
     "The values that a setting may have, if they are few"
     c = DistillConfig()
@@ -226,17 +228,18 @@ def choices(key) -> list[str]: # dotted
     rule = _field(c, key).metadata.get('rule')
     return list(rule.names) if rule else []
 
-# %% ../nbs/00_config.ipynb #9c6c722b
+# %% ../nbs/00_config.ipynb #8eab0d72
 WANTED = {int: 'a whole number', float: 'a number', bool: 'true or false', str: 'text', list: 'a list'}
 _LARGEST = 2**63 - 1
 
 def _number(v):
     "`v` as a float, where YAML read an integer or text"
     if isinstance(v, bool) or not isinstance(v, (int, str)): return v
-    try: return float(v)
+    try:
+        return float(v)
     except (ValueError, OverflowError): return v
 
-# %% ../nbs/00_config.ipynb #ad64d5b7
+# %% ../nbs/00_config.ipynb #8d0a388f
 def _short(v):
     "A value in an error message"
     text = repr(v)
@@ -244,8 +247,10 @@ def _short(v):
 
 def _typed(key, v, typ):
     "`v` as `typ`; raises a `ValueError` of one line"
-    if typ is float: v = _number(v)
-    if typ is list and isinstance(v, (int, str)): v = [v]
+    if typ is float:
+        v = _number(v)
+    if typ is list and isinstance(v, (int, str)):
+        v = [v]
     fits = isinstance(v, typ) and not (typ is int and isinstance(v, bool))
     if not fits:
         hint = '; put it in quotes' if typ is str else ''
@@ -254,7 +259,7 @@ def _typed(key, v, typ):
     if typ is int and abs(v) > _LARGEST: raise ValueError(f'{key}: expected at most {_LARGEST}, got {_short(v)}')
     return v
 
-# %% ../nbs/00_config.ipynb #fb41f114
+# %% ../nbs/00_config.ipynb #aa73e102
 def _unknown(key, types, root):
     "The error of a key that does not exist; `types` are the keys that exist in its place"
     prefix, _, name = key.rpartition('.')
@@ -275,20 +280,22 @@ def _set(c, given, root, prefix=''):
     for name, v in given.items():
         key = f'{prefix}{name}'
         if name not in types: raise _unknown(key, types, root)
-        if is_dataclass(getattr(c, name)): _set(getattr(c, name), v, root, key + '.')
+        if is_dataclass(getattr(c, name)):
+            _set(getattr(c, name), v, root, key + '.')
         else: setattr(c, name, _typed(key, v, types[name]))
     return c
 
-# %% ../nbs/00_config.ipynb #c2fb66f7
+# %% ../nbs/00_config.ipynb #c88c44a9
 def config_from(given): # nested dict, such as `dataclasses.asdict` gives
     "A configuration from plain values"
     c = DistillConfig()
     return _set(c, given, c)
 
-# %% ../nbs/00_config.ipynb #3cf1d0f8
+# %% ../nbs/00_config.ipynb #e262947f
 def _value(key, text):
     "The value of a setting that is not text"
-    try: return yaml.safe_load(text)
+    try:
+        return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError):
         raise ValueError(f'{key}: cannot read the value {_short(text)}') from None
 
@@ -299,10 +306,11 @@ def override(c: DistillConfig, text): # such as 'training.lr=1e-4'
     key = key.strip()
     f = _field(c, key)
     given = value if f is None or f.type is str else _value(key, value)
-    for part in reversed(key.split('.')): given = {part: given}
+    for part in reversed(key.split('.')):
+        given = {part: given}
     _set(c, given, c)
 
-# %% ../nbs/00_config.ipynb #d622a81f
+# %% ../nbs/00_config.ipynb #f384182c
 def halvings(start, target): # steps of the first teacher and of the last student
     "The students' step counts, stage by stage: 32 to 4 gives `[16, 8, 4]`"
     counts, n = [], start
@@ -311,10 +319,10 @@ def halvings(start, target): # steps of the first teacher and of the last studen
         counts.append(n)
     if counts and counts[-1] == target: return counts
     reached = ', '.join(map(str, counts)) or 'nothing'
-    raise ValueError(f"model.student.num_inference_steps: the teacher's {start} steps halve to {reached}, not to {target}; "
-                     f'use one of these, or a teacher of {target} times a power of two')
+    raise ValueError(f"model.student.num_inference_steps: the teacher's {start} steps halve to {reached}, "
+                     f'not to {target}; use one of these, or a teacher of {target} times a power of two')
 
-# %% ../nbs/00_config.ipynb #3e2fcbe2
+# %% ../nbs/00_config.ipynb #dfdc82fa
 @dataclass(frozen=True)
 class Stage:
     "What a run does between two changes of its teacher"
@@ -329,9 +337,9 @@ def stages(c: DistillConfig) -> list[Stage]:
     updates = steps + steps[-1:]*len(counts)
     return [Stage('halving', 2*n, n, k) for n, k in zip(counts, updates)]
 
-# %% ../nbs/00_config.ipynb #9f687e0c
-PATHS = ('output', 'data.source', 'data.encoded', 'model.teacher.name', 'evaluation.prompts_from', 'evaluation.reference_from',
-         'evaluation.features', 'evaluation.clip')          # keys whose values may be paths
+# %% ../nbs/00_config.ipynb #d558c12f
+PATHS = ('output', 'data.source', 'data.encoded', 'model.teacher.name', 'evaluation.prompts_from',
+         'evaluation.reference_from', 'evaluation.features', 'evaluation.clip')     # keys whose values may be paths
 
 def expand_paths(c: DistillConfig):
     "Expand `~` in every path, in place"
@@ -340,7 +348,7 @@ def expand_paths(c: DistillConfig):
         owner = get_key(c, section) if section else c
         setattr(owner, name, os.path.expanduser(getattr(owner, name)))
 
-# %% ../nbs/00_config.ipynb #154c92b0
+# %% ../nbs/00_config.ipynb #8e2c6a6b
 def _check_rules(c):
     for key in all_keys(c):
         rule, value = _field(c, key).metadata.get('rule'), get_key(c, key)
@@ -350,19 +358,20 @@ def _check_guidance(c):
     t, key = c.model.teacher, 'model.teacher.guidance_max'
     if t.guidance_max == 0: return
     if c.data.source.endswith('.txt'):
-        raise ValueError(f'{key}: expected 0 with a source of prompts only (stored trajectories have one guidance scale), '
-                         f'got {t.guidance_max}')
+        raise ValueError(f'{key}: expected 0 with a source of prompts only (stored trajectories have one '
+                         f'guidance scale), got {t.guidance_max}')
     if t.guidance_max <= t.guidance_scale:
         raise ValueError(f'{key}: expected 0, or more than guidance_scale {t.guidance_scale}, got {t.guidance_max}')
 
-# %% ../nbs/00_config.ipynb #05ba03e5
+# %% ../nbs/00_config.ipynb #aa824e1f
 def _check_sizes(c):
     "Regions and validation items have to cover the steps of the first student"
     n, regions, items = stages(c)[0].coarse, c.curriculum.num_regions, c.data.valid_size
     if regions > n:
         raise ValueError(f'curriculum.num_regions: expected 1 to {n} (the steps of the first student), got {regions}')
     if items < n:
-        raise ValueError(f'data.valid_size: expected at least {n} (each step of the first student is validated), got {items}')
+        raise ValueError(f'data.valid_size: expected at least {n} (each step of the first student is '
+                         f'validated), got {items}')
 
 # %% ../nbs/00_config.ipynb #9a409f70
 def check(c: DistillConfig):
@@ -374,10 +383,12 @@ def check(c: DistillConfig):
     expand_paths(c)
     return c
 
-# %% ../nbs/00_config.ipynb #04d1982e
+# %% ../nbs/00_config.ipynb #29db0321
 _CONFIGS = Path(str(files('pdd_nb')))/'configs'
 
-def shipped() -> list[str]: "Names of the shipped configurations"; return sorted(p.stem for p in _CONFIGS.glob('*.yaml'))
+def shipped() -> list[str]:
+    "Names of the shipped configurations"
+    return sorted(p.stem for p in _CONFIGS.glob('*.yaml'))
 
 def config_path(name): # one of `shipped`, or a path
     "The file of a configuration"
@@ -387,12 +398,14 @@ def config_path(name): # one of `shipped`, or a path
     names = ', '.join(shipped())
     raise ValueError(f'config: no file {_short(str(name))}, and none of that name is shipped; shipped are {names}')
 
-# %% ../nbs/00_config.ipynb #7d48e223
+# %% ../nbs/00_config.ipynb #cfb219ce
 def _read_yaml(path):
     "The content of a YAML file"
-    try: return yaml.safe_load(path.read_text(encoding='utf-8')) or {}
+    try:
+        return yaml.safe_load(path.read_text(encoding='utf-8')) or {}
     except OSError as e: raise ValueError(f'config: cannot read {path} ({e.strerror})') from None
-    except UnicodeDecodeError as e: raise ValueError(f'config: {path} is not UTF-8 ({e.reason} at byte {e.start})') from None
+    except UnicodeDecodeError as e:
+        raise ValueError(f'config: {path} is not UTF-8 ({e.reason} at byte {e.start})') from None
     except (yaml.YAMLError, ValueError, RecursionError) as e:
         raise ValueError(f"config: {path} is not valid YAML ({' '.join(str(e).split())[:120]})") from None
 
@@ -402,7 +415,8 @@ def load_config(name='default', # name of a shipped configuration, or path of a 
                ) -> DistillConfig:
     "Read, override and check a configuration"
     c = config_from(_read_yaml(config_path(name)))
-    for text in overrides: override(c, text)
+    for text in overrides:
+        override(c, text)
     return check(c)
 
 def save_config(c: DistillConfig, path):
@@ -410,13 +424,15 @@ def save_config(c: DistillConfig, path):
     text = yaml.safe_dump(asdict(c), sort_keys=False, allow_unicode=True)
     Path(path).write_text(text, encoding='utf-8')
 
-# %% ../nbs/00_config.ipynb #e5250944
+# %% ../nbs/00_config.ipynb #9e93c951
 def _stat(key, path):
     "The `os.stat_result` of a path, or `None` where nothing is"
-    try: return os.stat(path)
+    try:
+        return os.stat(path)
     except (FileNotFoundError, NotADirectoryError): return None
     except OSError as e: raise ValueError(f'{key}: cannot use {_short(str(path))} ({e.strerror})') from None
-    except ValueError as e: raise ValueError(f'{key}: cannot use {_short(str(path))} ({e})') from None     # a null byte
+    except ValueError as e:
+        raise ValueError(f'{key}: cannot use {_short(str(path))} ({e})') from None     # a null byte
 
 def is_file(key, path):
     "Is it a regular file? A name that no file can have is refused with its key"
@@ -428,31 +444,38 @@ def is_folder(key, path):
     there = _stat(key, path)
     return there is not None and stat.S_ISDIR(there.st_mode)
 
-# %% ../nbs/00_config.ipynb #737cca4c
+# %% ../nbs/00_config.ipynb #f162bd93
 def protocol_from(path, c: DistillConfig): # an `evaluation.json`
     "The configuration with the protocol that a result was measured by"
-    try: given = json.loads(Path(path).read_text(encoding='utf-8'))['protocol']
+    try:
+        given = json.loads(Path(path).read_text(encoding='utf-8'))['protocol']
     except (OSError, KeyError, ValueError, TypeError) as e:
-        raise ValueError(f'--protocol: {path} is no result of an evaluation ({e!r}); give an evaluation.json') from None
-    if not isinstance(given, dict): raise ValueError(f'--protocol: {path} is no result of an evaluation; give an evaluation.json')
+        raise ValueError(f'--protocol: {path} is no result of an evaluation ({e!r}); give an '
+                         'evaluation.json') from None
+    if not isinstance(given, dict):
+        raise ValueError(f'--protocol: {path} is no result of an evaluation; give an evaluation.json')
     derived = ('resolution', 'prompts_hash')                # these follow from the model and the other settings
     own = {k: v for k, v in given.items() if k not in derived}
     return check(_set(c, dict(evaluation=own), c))
 
-# %% ../nbs/00_config.ipynb #b237f728
+# %% ../nbs/00_config.ipynb #86493cd5
 def check_writable(key, path):
     "Can a folder be made, or written, at this path?"
     there = _stat(key, path)
-    if there is not None and not stat.S_ISDIR(there.st_mode): raise ValueError(f'{key}: {path} is a file; expected a folder')
+    if there is not None and not stat.S_ISDIR(there.st_mode):
+        raise ValueError(f'{key}: {path} is a file; expected a folder')
     above = Path(os.path.abspath(path))
-    while _stat(key, above) is None: above = above.parent
+    while _stat(key, above) is None:
+        above = above.parent
     if not os.path.isdir(above): raise ValueError(f'{key}: cannot make {path} ({above} is not a folder)')
-    if not os.access(above, os.W_OK | os.X_OK): raise ValueError(f'{key}: cannot write {path} (no permission in {above})')
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise ValueError(f'{key}: cannot write {path} (no permission in {above})')
     longest = os.pathconf(above, 'PC_NAME_MAX')
     for part in Path(path).parts:
-        if len(os.fsencode(part)) > longest: raise ValueError(f'{key}: cannot make {_short(str(path))} (File name too long)')
+        if len(os.fsencode(part)) > longest:
+            raise ValueError(f'{key}: cannot make {_short(str(path))} (File name too long)')
 
-# %% ../nbs/00_config.ipynb #882a63ff
+# %% ../nbs/00_config.ipynb #2a4eb8f4
 _HUB = re.compile(r'[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*')      # owner/name
 
 def find_model(name, # 'embedded', a folder, or an id on the hub
@@ -464,26 +487,32 @@ def find_model(name, # 'embedded', a folder, or an id on the hub
     if name in allowed: return name
     if is_folder(key, name):
         if is_file(key, Path(name)/index): return name
-        raise ValueError(f'{key}: {name} has no {index}; expected a folder in the format of diffusers or transformers')
+        raise ValueError(f'{key}: {name} has no {index}; expected a folder in the format of diffusers or '
+                         'transformers')
     if is_file(key, name): raise ValueError(f"{key}: {name} is a file; expected a folder in diffusers' format")
     if _HUB.fullmatch(name) and not name.startswith('.'): return name
     known = ' or '.join(map(repr, allowed))
-    raise ValueError(f'{key}: cannot load {_short(name)}: no such folder; expected {known}, a folder, or an id on the hub (owner/name)')
+    raise ValueError(f'{key}: cannot load {_short(name)}: no such folder; expected {known}, a folder, or an id '
+                     'on the hub (owner/name)')
 
-# %% ../nbs/00_config.ipynb #a6fed76f
+# %% ../nbs/00_config.ipynb #ab337ced
 def _check_evaluation(e: Evaluation):
     "Everything that an evaluation reads must be there"
     if e.prompts_from != 'scenes' and not is_file('evaluation.prompts_from', e.prompts_from):
-        raise ValueError(f'evaluation.prompts_from: no file {e.prompts_from}; expected scenes, or a text file with one prompt a line')
+        raise ValueError(f'evaluation.prompts_from: no file {e.prompts_from}; expected scenes, or a text file '
+                         'with one prompt a line')
     if e.reference_from != 'scenes' and _stat('evaluation.reference_from', e.reference_from) is None:
-        raise ValueError(f'evaluation.reference_from: no folder {e.reference_from}; expected scenes, or a folder of images')
+        raise ValueError(f'evaluation.reference_from: no folder {e.reference_from}; expected scenes, or a '
+                         'folder of images')
     find_model(e.clip, 'evaluation.clip', 'config.json')
     find_model(e.features, 'evaluation.features', 'config.json', ('embedded', 'inception'))
 
-# %% ../nbs/00_config.ipynb #95263697
+# %% ../nbs/00_config.ipynb #ee8849ed
 def check_files(c: DistillConfig):
-    "Refuse, in one line with its key, what the file system says about output, teacher and evaluation"
+    "Refuse, in one line with its key, an output that cannot be written, and a teacher or evaluation files that are missing"
     check_writable('output', c.output)
-    if c.data.encoded and not is_folder('data.encoded', c.data.encoded): check_writable('data.encoded', c.data.encoded)
+    if c.data.encoded and not is_folder('data.encoded', c.data.encoded):
+        check_writable('data.encoded', c.data.encoded)
     find_model(c.model.teacher.name)
-    if c.evaluation.prompts: _check_evaluation(c.evaluation)
+    if c.evaluation.prompts:
+        _check_evaluation(c.evaluation)

@@ -78,7 +78,7 @@ class AdaptiveCurriculumScheduler:
         self.num_regions = self.cfg.num_regions
         unknown = torch.full((2, self.num_regions), float('nan'), dtype=torch.float64)
         self.score, self.rms = unknown.unbind()
-        self.history = []                                          # a dict for each update of the weights
+        self.history: list[dict] = []                              # one for each update of the weights
         self.since, self.device = 0, 'cpu'                         # first step of the stage; device of the draws
         self.regions = torch.zeros(0, dtype=torch.int64)           # of the grid's steps, set by `start_stage`
         self.share = self.weights = torch.zeros(self.num_regions).double()

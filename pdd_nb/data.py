@@ -43,7 +43,8 @@ def check_file(path, # of the file
                most=None # bytes that it may have; `None`: any number
               ):
     "Raise `ValueError` unless `path` is a regular file of at most `most` bytes"
-    try: info = os.stat(path)
+    try:
+        info = os.stat(path)
     except (OSError, ValueError) as e: raise ValueError(reason_of(e)) from None
     kind = stat.S_IFMT(info.st_mode)
     if kind != stat.S_IFREG: raise ValueError(f'{_KINDS.get(kind, "not a file")}, not a regular file')
@@ -51,7 +52,7 @@ def check_file(path, # of the file
 
 # %% ../nbs/11_data.ipynb #0a57686e
 def reason_of(error: BaseException) -> str:
-    "One line that says what an exception is about, without addresses in memory; at most 200 characters"
+    "An exception as one line of at most 200 characters, without addresses in memory"
     text = getattr(error, 'strerror', None) or ' '.join(str(error).split()) or type(error).__name__
     return re.sub(r' <.*?>| at 0x\w+', '', text)[:200]
 
@@ -85,7 +86,8 @@ def _srgb_transform(icc: bytes, mode): # a colour profile; 'RGB', 'L' or 'CMYK'
 # %% ../nbs/11_data.ipynb #da912647
 def _to_srgb(im: Image.Image, icc: bytes) -> Image.Image: # without transparency; its profile
     "Colours converted to sRGB; left alone where the profile is unusable, as viewers do"
-    if im.mode not in ('RGB', 'L', 'CMYK'): im = im.convert('L' if im.mode == '1' else 'RGB')
+    if im.mode not in ('RGB', 'L', 'CMYK'):
+        im = im.convert('L' if im.mode == '1' else 'RGB')
     transform = _srgb_transform(icc, im.mode)
     if transform is None and im.mode == 'L':                           # grey, with the profile of a colour space
         im = im.convert('RGB')
@@ -104,12 +106,14 @@ def _over_white(im: Image.Image, icc) -> Image.Image: # with transparency; its p
 
 # %% ../nbs/11_data.ipynb #46df8df8
 def to_rgb(im: Image.Image) -> Image.Image:
-    """8-bit sRGB, upright as EXIF says, transparency on white, 16 bits scaled to 8.
+    """8-bit sRGB, turned upright by EXIF, transparency on white, 16 bits scaled to 8.
 
     Raises `ValueError` for a mode whose range of values is unknown."""
     icc = im.info.get('icc_profile')
-    if im.getexif().get(0x112, 1) != 1: im = ImageOps.exif_transpose(im)
-    if im.mode.startswith('I'): im = _to_8_bits(im)
+    if im.getexif().get(0x112, 1) != 1:
+        im = ImageOps.exif_transpose(im)
+    if im.mode.startswith('I'):
+        im = _to_8_bits(im)
     if im.mode == 'F': raise ValueError('mode F (floating point), whose range is unknown; expected 8 or 16 bits')
     if im.has_transparency_data: return _over_white(im, icc)
     return (_to_srgb(im, icc) if icc else im).convert('RGB')
@@ -124,7 +128,8 @@ class _Budget:
         with self.changed:
             self.changed.wait_for(lambda: not self.used or self.used + n <= self.most)
             self.used += n
-        try: yield
+        try:
+            yield
         finally:
             with self.changed:
                 self.used -= n
@@ -135,7 +140,8 @@ _decoding = _Budget(MAX_PIXELS)
 # %% ../nbs/11_data.ipynb #c4e857d8
 def _open_image(data) -> Image.Image: # path, bytes, a PIL image, or a function that gives one of these
     "An image, opened and not yet decoded"
-    if callable(data): data = data()
+    if callable(data):
+        data = data()
     if isinstance(data, Image.Image): return data
     if isinstance(data, bytes):
         if len(data) > MAX_BYTES: raise ValueError(f'{len(data)} bytes, more than {MAX_BYTES}')
@@ -154,7 +160,8 @@ def read_image(data, # a path, the bytes of a file, a PIL image, or a function t
         with _open_image(data) as im:
             n = im.width*im.height
             if n > max_pixels: raise ValueError(f'{im.width} by {im.height} pixels, more than {max_pixels} in all')
-            with _decoding.take(n): return to_rgb(im)
+            with _decoding.take(n):
+                return to_rgb(im)
     except Image.DecompressionBombError: raise ValueError(f'more than {max_pixels} pixels') from None
     except Exception as e:                                             # decoders raise anything
         raise ValueError(reason_of(e).replace(f' {str(data)!r}', '')) from None
@@ -172,6 +179,7 @@ def _walk(folder):
         found += [(rel/n).as_posix() for n in names if not n.startswith('.')]
     return sorted(found, key=lambda name: name.split('/'))
 
+# %% ../nbs/11_data.ipynb #76e85acc
 def image_files(folder) -> list[Path]:
     "The image files in a folder and all folders below it, in the order of their paths"
     return [Path(folder)/n for n in _walk(folder) if Path(n).suffix.lower() in PICTURES]
@@ -188,7 +196,8 @@ def read_prompts(path, # a text file in UTF-8
     except UnicodeDecodeError as e:
         line = e.object[:e.start].count(b'\n') + 1
         raise ValueError(f'{key}: {path} is not UTF-8 in line {line} (byte {e.object[e.start]:#x}); {advice}') from None
-    except (OSError, ValueError) as e: raise ValueError(f'{key}: cannot read {path} ({reason_of(e)}); {advice}') from None
+    except (OSError, ValueError) as e:
+        raise ValueError(f'{key}: cannot read {path} ({reason_of(e)}); {advice}') from None
     prompts = [line.strip() for line in text.split('\n') if line.strip()]
     if not prompts: raise ValueError(f'{key}: no prompts in {path}; {advice}')
     return prompts
@@ -222,7 +231,8 @@ def check_caption(item: Item) -> str:
     "An item's caption without white space around it; `ValueError` if there is none or it is not UTF-8"
     text = item.caption.strip()
     if not text: raise ValueError('no caption')
-    try: text.encode()
+    try:
+        text.encode()
     except UnicodeEncodeError: raise ValueError('caption is not UTF-8') from None
     return text
 
@@ -243,7 +253,8 @@ def prepare(item: Item,
     im = read_image(item.data)
     if min(im.size) < min_side: raise ValueError(f'{im.width} by {im.height} pixels, less than {min_side}')
     where = .5, .5
-    if crop == 'random': where = torch.rand(2, generator=keyed(seed, 'crop', item.key)).tolist()
+    if crop == 'random':
+        where = torch.rand(2, generator=keyed(seed, 'crop', item.key)).tolist()
     im, ids = square(im, size, *where)
     return torch.from_numpy(np.array(im)).permute(2, 0, 1), ids, text
 
@@ -251,9 +262,11 @@ def prepare(item: Item,
 def content_hash(values) -> str:
     "A short hash of some plain values, or of many, one at a time"
     h = hashlib.sha256()
-    for v in values: h.update(repr(v).encode())
+    for v in values:
+        h.update(repr(v).encode())
     return h.hexdigest()[:16]
 
+# %% ../nbs/11_data.ipynb #9f424b0c
 class Source:
     "What all sources have"
     origin = ''      # where the data is, as an absolute path or a name
@@ -291,7 +304,8 @@ CAPTIONS = ('text', 'caption', 'prompt', 'captions')   # usual names of the colu
 
 def caption_of(value) -> tuple[str, str]:
     "The caption in a field of a table, and what is wrong with it (or `''`)"
-    if isinstance(value, list) and value: value = value[0]
+    if isinstance(value, list) and value:
+        value = value[0]
     if value is None or value == []: return '', ''
     if isinstance(value, str): return value, ''
     return '', f'the caption is {reason_of(ValueError(repr(value)))}, not text'
@@ -320,10 +334,12 @@ def _parse_rows(path):
             yield from csv.DictReader(f)
             return
         for k, line in enumerate(f, 1):
-            try: row = json.loads(line) if line.strip() else {}
+            try:
+                row = json.loads(line) if line.strip() else {}
             except (ValueError, RecursionError) as e: raise ValueError(f'line {k}: {e}') from None
             if not isinstance(row, dict): raise ValueError(f'line {k}: expected an object, one for each image')
-            if row: yield row
+            if row:
+                yield row
 
 # %% ../nbs/11_data.ipynb #2d122dc5
 def read_table(path, # of a metadata file
@@ -350,12 +366,14 @@ class _Row:
     problem: str = ''
     text: str = ''       # name of the `.txt` file that holds the caption instead
 
+# %% ../nbs/11_data.ipynb #814a6659
 def _table_row(table, name, caption): # the table's name, and a row of it
     "A row of a table, its image's name made relative to the folder"
     text, problem = caption_of(caption)
     if not isinstance(name, str) or not name: return _Row(f'{table}: {name!r}'[:200], problem='no file name')
     name = os.path.normpath(os.path.join(os.path.dirname(table), name))
-    try: os.fsencode(name)
+    try:
+        os.fsencode(name)
     except UnicodeEncodeError: problem = 'the file name is not UTF-8'
     return _Row(name, text, problem)
 
@@ -365,13 +383,16 @@ def _merge_tables(tables): # name of each table -> its rows
     first, rows, repeated = {}, {}, 0                                  # the first table that lists an image
     captions = {t: defaultdict(set) for t in tables}
     for table, some in tables.items():
-        for row in some: captions[table][row.name].add(row.caption)
+        for row in some:
+            captions[table][row.name].add(row.caption)
     differ = defaultdict(list)                                         # images, by the names of two tables
     for table, some in tables.items():
         for row in some:
             own = first.setdefault(row.name, table)
-            if captions[own][row.name] != captions[table][row.name]: differ[own, table].append(row.name)
-            if (row.name, row.caption) in rows: repeated += 1
+            if captions[own][row.name] != captions[table][row.name]:
+                differ[own, table].append(row.name)
+            if (row.name, row.caption) in rows:
+                repeated += 1
             rows.setdefault((row.name, row.caption), row)
     for (a, b), names in differ.items():
         raise ValueError(f'data.source: {a} and {b} give {len(set(names))} images different captions, '
@@ -404,6 +425,7 @@ def _governed(name, folders): # of an image; folders that hold a table
     parts = name.split('/')[:-1]
     return any('/'.join(parts[:k]) in folders for k in range(len(parts) + 1))
 
+# %% ../nbs/11_data.ipynb #0a3e5930
 @patch
 def _take(self: Folder, names, tables, listed, repeated): # files; tables; their rows, and how many were repeated
     "Make the rows of all items and the notes"
@@ -414,12 +436,15 @@ def _take(self: Folder, names, tables, listed, repeated): # files; tables; their
         text = os.path.splitext(n)[0] + '.txt'
         if os.path.splitext(n)[1].lower() not in PICTURES:
             count['kind'] += (guess_type(n)[0] or '').startswith('image/')
-        elif n in has: count['not_read'] += text in texts
+        elif n in has:
+            count['not_read'] += text in texts
         elif text in texts or not _governed(n, folders):
             self.rows.append(_Row(n, text=text if text in texts else ''))
             count['beside'] += text in texts
-        else: count['unlisted'] += 1
-    if not tables: del count['beside']
+        else:
+            count['unlisted'] += 1
+    if not tables:
+        del count['beside']
     self.notes = [note.format(count[k], ', '.join(tables[:3])) for k, note in _NOTES.items() if count[k]]
 
 _NOTES = dict(
@@ -438,14 +463,17 @@ def _read_caption(path):
         return path.read_text(encoding='utf-8-sig', errors='surrogateescape'), ''
     except (OSError, ValueError) as e: return '', f'caption file: {reason_of(e)}'
 
+# %% ../nbs/11_data.ipynb #98814373
 @patch
 def __getitem__(self: Folder, i):
     "Item `i`"
     row = self.rows[i]
     caption, problem = row.caption, row.problem
-    if row.text: caption, problem = _read_caption(self.path/row.text)
+    if row.text:
+        caption, problem = _read_caption(self.path/row.text)
     return Item(row.name, self.path/row.name, caption, problem)
 
+# %% ../nbs/11_data.ipynb #1df2406b
 @patch
 def item_hashes(self: Folder, hashes): # of files, by path
     "A hash of the content of each item"
@@ -455,11 +483,14 @@ def item_hashes(self: Folder, hashes): # of files, by path
 # %% ../nbs/11_data.ipynb #a1c91f0d
 def _extra(name):
     "An optional package"
-    try: return import_module(name)
+    try:
+        return import_module(name)
     except ImportError: raise ValueError(_not_installed(name)) from None
 
+# %% ../nbs/11_data.ipynb #b11b4dc7
 def _not_installed(name): return f"data.source: {name} is not installed; pip install 'pdd_nb[{name}]'"
 
+# %% ../nbs/11_data.ipynb #bf262c85
 def _hf_path(name): # PATH_OR_NAME[:split]
     "The path or name of a data set, and the name of its split"
     path, _, split = name.partition(':')
@@ -470,10 +501,12 @@ def _saved(path):
     "Is this a folder that `save_to_disk` wrote?"
     return any((Path(path)/n).exists() for n in ('state.json', 'dataset_dict.json'))
 
+# %% ../nbs/11_data.ipynb #016fdb91
 def _open_saved(hf, path, split): # the module `datasets`; a folder; a split
     "What `save_to_disk` wrote, as a stream, and its files"
     ds = hf.load_from_disk(path)
-    if isinstance(ds, dict): ds = ds[split]
+    if isinstance(ds, dict):
+        ds = ds[split]
     return ds.to_iterable_dataset(), [Path(f['filename']) for f in ds.cache_files], []
 
 # %% ../nbs/11_data.ipynb #363eb566
@@ -483,10 +516,12 @@ def _open_data(hf, path, split): # the module `datasets`; a file, a folder or a 
     if p.exists() and not p.is_dir():
         check_file(p)
         builder = hf.load_dataset_builder({'.jsonl': 'json'}.get(p.suffix, p.suffix[1:]), data_files=path)
-    else: builder = hf.load_dataset_builder(path)
+    else:
+        builder = hf.load_dataset_builder(path)
     files = (builder.config.data_files or {}).get(split, [])
     local = [Path(f) for f in files if os.path.exists(f)]
-    for f in local: check_file(f)
+    for f in local:
+        check_file(f)
     remote = [] if local else [path, builder.hash, *map(str, getattr(files, 'origin_metadata', []))]
     return builder.as_streaming_dataset(split=split), local, remote
 
@@ -512,6 +547,7 @@ class HuggingFace(Source):
 # %% ../nbs/11_data.ipynb #0fd6b7bc
 def _holds_image(value): return isinstance(value, bytes) or isinstance(value, dict) and 'bytes' in value
 
+# %% ../nbs/11_data.ipynb #299f5a2c
 @patch
 def _choose(self: HuggingFace, row, image_column, caption_column): # the first row; names, or `''`
     "Choose the columns, and note where there was a choice"
@@ -524,7 +560,8 @@ def _choose(self: HuggingFace, row, image_column, caption_column): # the first r
         self.notes.append(f"columns {', '.join(images)} hold images, {self.image!r} is used (data.image_column)")
     if not caption_column and len(texts) > 1:
         self.notes.append(f"columns {', '.join(texts)} hold captions, {self.text!r} is used (data.caption_column)")
-    if isinstance(row[self.text], list): self.notes.append(f'{self.text!r} holds lists, whose first captions are used')
+    if isinstance(row[self.text], list):
+        self.notes.append(f'{self.text!r} holds lists, whose first captions are used')
 
 # %% ../nbs/11_data.ipynb #164939d7
 @patch
@@ -535,12 +572,14 @@ def _image(self: HuggingFace, value):
     if value.get('path') and os.path.exists(value['path']): return Path(value['path'])
     return partial(self.open, value)                                   # on the hub
 
+# %% ../nbs/11_data.ipynb #97d90621
 @patch
 def __iter__(self: HuggingFace):
     "Items, one after the other"
     rows, i = iter(self.ds), 0
     while True:
-        try: row = next(rows)
+        try:
+            row = next(rows)
         except StopIteration: return
         except Exception as e:
             raise ValueError(f'data.source: {self.name} cannot be read after {i} rows ({reason_of(e)})') from None
@@ -574,11 +613,15 @@ def _members(path, key_of): # of a tar file; `key_of(name)` -> key and suffix of
             if key is None or not info.isreg(): continue
             yield key, suffix.lower(), Member(path, info.name, info.offset_data, info.size, not info.issparse())
 
+# %% ../nbs/11_data.ipynb #e85c6d01
 def _not_a_tar(path, error):
     "What is wrong with a tar file"
-    with open(path, 'rb') as f: head = f.read(6)
+    with open(path, 'rb') as f:
+        head = f.read(6)
     packed = head.startswith((b'\x1f\x8b', b'BZh', b'\xfd7zXZ', b'\x28\xb5\x2f\xfd'))
-    what = 'compressed, expected a plain tar file; decompress it first' if packed else f'not a whole tar file ({reason_of(error)})'
+    what = f'not a whole tar file ({reason_of(error)})'
+    if packed:
+        what = 'compressed, expected a plain tar file; decompress it first'
     return ValueError(f'data.source: {path}: {what}')
 
 # %% ../nbs/11_data.ipynb #f5248762
@@ -586,13 +629,16 @@ def _tar_files(pattern): # with braces or wildcards
     "The files that a pattern names, each of them a tar file"
     expected = 'expected local .tar shards, such as shards/{000..099}.tar'
     pattern = os.path.expanduser(pattern)
-    try: files = sorted(glob.glob(pattern)) if '*' in pattern else list(_extra('braceexpand').braceexpand(pattern))
+    try:
+        files = sorted(glob.glob(pattern)) if '*' in pattern else list(_extra('braceexpand').braceexpand(pattern))
     except ValueError as e: raise ValueError(f'data.source: {pattern!r}: {reason_of(e)}; {expected}') from None
     for path in files or [pattern]:
         if not os.path.exists(path): raise ValueError(f'data.source: no file {path!r}; {expected}')
-        try: check_file(path)
+        try:
+            check_file(path)
         except ValueError as e: raise ValueError(f'data.source: {path}: {e}; {expected}') from None
-        try: tarfile.open(path, 'r:').close()                          # reads the first header
+        try:
+            tarfile.open(path, 'r:').close()                          # reads the first header
         except (tarfile.TarError, OSError) as e: raise _not_a_tar(path, e) from None
     return files
 
@@ -608,6 +654,17 @@ class Tars(Source):
         self.files = [Path(f) for f in _tar_files(pattern)]
         self.origin = os.path.abspath(os.path.expanduser(pattern))
         self.settings = ['tar', self.images, self.texts, *(f.name for f in self.files)]
+    def __iter__(self):
+        "Items, one after the other"
+        for path in map(str, self.files):
+            groups = groupby(_members(path, self.key_of), lambda m: m[0])
+            while True:
+                try:
+                    key, group = next(groups)
+                    group = list(group)
+                except StopIteration: break
+                except (tarfile.TarError, OSError) as e: raise _not_a_tar(path, e) from None
+                yield self._item(path, key, group)
 
 # %% ../nbs/11_data.ipynb #2967a802
 def _caption_in(members, names): # of an item, by suffix; suffixes or fields to look for
@@ -627,24 +684,12 @@ def _item(self: Tars, path, key, group): # of a shard; of the item; its `(key, s
     "An item of a shard"
     members, problem = {}, ''
     for _, suffix, member in group:
-        if suffix in members: problem = f'two members named {member.name}'
+        if suffix in members:
+            problem = f'two members named {member.name}'
         members.setdefault(suffix, member)
     image = next((members[k] for k in self.images if k in members), None)
     caption, wrong = _caption_in(members, self.texts)
     return Item(f'{path}: {key}', image and partial(image.read, MAX_BYTES), caption, problem or wrong)
-
-@patch
-def __iter__(self: Tars):
-    "Items, one after the other"
-    for path in map(str, self.files):
-        groups = groupby(_members(path, self.key_of), lambda m: m[0])
-        while True:
-            try:
-                key, group = next(groups)
-                group = list(group)
-            except StopIteration: break
-            except (tarfile.TarError, OSError) as e: raise _not_a_tar(path, e) from None
-            yield self._item(path, key, group)
 
 # %% ../nbs/11_data.ipynb #426d34a2
 class Prompts(Source):
@@ -663,6 +708,7 @@ def _check_folder(path):
         if any(found(n) for n in names): return
     raise ValueError(f'data.source: no pictures in {path}; {_FOLDER}')
 
+# %% ../nbs/11_data.ipynb #3a75b750
 def _check_hf(name): # PATH_OR_NAME[:split]
     "Raise `ValueError` if a data set's package or its local files are missing"
     if find_spec('datasets') is None: raise ValueError(_not_installed('datasets'))
@@ -670,6 +716,7 @@ def _check_hf(name): # PATH_OR_NAME[:split]
     if path and (os.path.exists(path) or not path.startswith(('.', os.sep))): return
     raise ValueError(f'data.source: cannot open {f"hf:{name}"!r} (no such file or folder)')
 
+# %% ../nbs/11_data.ipynb #9b99bfca
 def _check_tars(pattern):
     "Raise `ValueError` if a package or a file is missing"
     if find_spec('webdataset') is None: raise ValueError(_not_installed('webdataset'))
@@ -683,11 +730,16 @@ def check_source(data: Data):
     s = data.source
     path = os.path.expanduser(s)
     if s == 'scenes': return
-    if s.startswith('hf:'): _check_hf(s[3:])
-    elif s.endswith('.tar'): _check_tars(s)
-    elif s.endswith('.txt'): read_prompts(path)
-    elif s and os.path.isdir(path): _check_folder(path)
-    else: raise ValueError(f'data.source: expected {SOURCES}, got {s!r}')
+    if s.startswith('hf:'):
+        _check_hf(s[3:])
+    elif s.endswith('.tar'):
+        _check_tars(s)
+    elif s.endswith('.txt'):
+        read_prompts(path)
+    elif s and os.path.isdir(path):
+        _check_folder(path)
+    else:
+        raise ValueError(f'data.source: expected {SOURCES}, got {s!r}')
 
 # %% ../nbs/11_data.ipynb #48016ac9
 def open_source(data: Data,

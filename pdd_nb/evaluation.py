@@ -45,16 +45,20 @@ from .world import AttributeReader, tokenize
 _log = logging.getLogger('pdd_nb')
 
 # %% ../nbs/14_evaluation.ipynb #59c69ffe
+_CLIP_FILES = ['*.json', '*.txt', 'model*.safetensors']
+
 def _clip_folder(name, key='evaluation.clip') -> Path: # 'embedded', a folder, or an id on the hub; of the configuration
     "The folder of a CLIP; one of the hub is downloaded if need be"
     place = find_model(name, key, 'config.json')
     if place == EMBEDDED: return asset('clip')
     if Path(place).is_dir(): return Path(place)
     local = not hub_reachable(place, key)
-    try: return Path(snapshot_download(place, local_files_only=local, allow_patterns=['*.json', '*.txt', 'model*.safetensors']))
+    try:
+        found = snapshot_download(place, local_files_only=local, allow_patterns=_CLIP_FILES)
+        return Path(found)
     except LOADING as e: raise ValueError(f'{key}: cannot load {place!r} from the hub ({first_line(e)})') from None
 
-# %% ../nbs/14_evaluation.ipynb #f980de41
+# %% ../nbs/14_evaluation.ipynb #f0e3a960
 class Clip(nn.Module):
     "A CLIP for images `(b,3,h,w)` in [0,1] and for texts; features are returned on the CPU"
     def __init__(self, name=EMBEDDED): # 'embedded', a folder, or an id on the hub
@@ -70,16 +74,19 @@ class Clip(nn.Module):
         "Features `(b,num_features)`"
         return self.encode_image(im)[0]
 
+# %% ../nbs/14_evaluation.ipynb #f980de41
 def _preprocessing(folder, name):
     "Tokenizer of a CLIP, and mean and standard deviation of the pixels that it expects, three numbers each"
     try:
         tok = CLIPTokenizer.from_pretrained(folder)
         if name == EMBEDDED: return tok, [.5]*3, [.5]*3
         p = CLIPImageProcessorPil.from_pretrained(folder)
-    except LOADING as e: raise ValueError(f'evaluation.clip: cannot load the tokenizer or the image processor of {folder} ({first_line(e)})') from None
+    except LOADING as e:
+        raise ValueError(f'evaluation.clip: cannot load the tokenizer or the image processor of {folder} '
+                         f'({first_line(e)})') from None
     return tok, p.image_mean, p.image_std
 
-# %% ../nbs/14_evaluation.ipynb #5e591eca
+# %% ../nbs/14_evaluation.ipynb #6632ab6b
 @patch
 @torch.no_grad()
 def encode_image(self: Clip, im: Tensor): # `(b,3,h,w)` in [0,1]
@@ -89,6 +96,7 @@ def encode_image(self: Clip, im: Tensor): # `(b,3,h,w)` in [0,1]
     hidden = [h.transpose(1, 2).cpu() for h in o.hidden_states[1:]]
     return self.clip.visual_projection(o.pooler_output).cpu(), hidden
 
+# %% ../nbs/14_evaluation.ipynb #5e591eca
 @patch
 @torch.no_grad()
 def encode_text(self: Clip, texts): # `b` of them
@@ -96,7 +104,7 @@ def encode_text(self: Clip, texts): # `b` of them
     ids = tokenize(self.tok, texts).to(self.clip.device)
     return self.clip.get_text_features(ids).pooler_output.cpu()
 
-# %% ../nbs/14_evaluation.ipynb #0b252b33
+# %% ../nbs/14_evaluation.ipynb #9812f519
 class Inception(nn.Module):
     "Pool features of Inception-v3, by torchmetrics and torch-fidelity; images as for `Clip`"
     num_features = 2048
@@ -111,33 +119,37 @@ class Inception(nn.Module):
         pixels = (im*255).round().byte()
         return self.net(pixels.to(next(self.net.parameters()).device)).cpu()
 
+# %% ../nbs/14_evaluation.ipynb #0b252b33
 def check_inception():
     "Refuse features of Inception-v3 where its package is not installed"
     if find_spec('torch_fidelity'): return
     raise ValueError("evaluation.features: 'inception' needs torch-fidelity; pip install 'pdd_nb[inception]'")
 
-# %% ../nbs/14_evaluation.ipynb #2bbfcb83
+# %% ../nbs/14_evaluation.ipynb #7c3ff88c
 @cache
 def clip(name=EMBEDDED, device='cpu') -> Clip:
     "A CLIP, loaded once"
     return Clip(name).to(device)
 
+# %% ../nbs/14_evaluation.ipynb #f11561a9
 @cache
 def features(name=EMBEDDED, device='cpu') -> nn.Module:
     "A feature extractor, loaded once"
     return Inception().to(device) if name == 'inception' else clip(name, device)
 
+# %% ../nbs/14_evaluation.ipynb #2bbfcb83
 def clip_cosine(image: Tensor, text: Tensor): # features `(b,d)` of images and of their prompts
     "CLIP score of each image, `(b,)`: the cosine, or 0 where it is negative (Hessel et al. 2021, without the factor)"
     return torch.cosine_similarity(image, text).clamp(min=0)
 
-# %% ../nbs/14_evaluation.ipynb #b10887a9
+# %% ../nbs/14_evaluation.ipynb #83bb9519
 @cache
 def reader() -> AttributeReader:
     "The embedded attribute classifier, loaded once"
     with redirect_stdout(None):                                         # the hub's mixin prints where it loads from
         return AttributeReader.from_pretrained(asset('reader')).eval().requires_grad_(False)
 
+# %% ../nbs/14_evaluation.ipynb #f7c42a5f
 def obeyed(im: Tensor, # images `(b,3,64,64)` in [0,1]
            s: Scenes, # the scenes that the prompts describe
            named: Tensor # the attributes that the prompts name, `(b,8)`
@@ -145,6 +157,7 @@ def obeyed(im: Tensor, # images `(b,3,64,64)` in [0,1]
     "Which attributes are right, `(b,8)` bool; one that the prompt does not name is always right"
     return (reader().read(im) == s.stack()) | ~named
 
+# %% ../nbs/14_evaluation.ipynb #b10887a9
 def aligned(im, s, named) -> Tensor: # as for `obeyed`
     "Is every named attribute right? `(b,)`"
     return obeyed(im, s, named).all(1)
@@ -160,7 +173,7 @@ def resamples(idx, # indices of the samples, `b` of them
 
 # %% ../nbs/14_evaluation.ipynb #a23d52c2
 class Moments:
-    "Weighted sums of vectors and, if asked for, of their outer products: of a sample (row 0) and of its Poisson replicates"
+    "Weighted sums of vectors and, if asked for, of their outer products: a sample (row 0) and its replicates"
     outer: Tensor                                                       # `None` unless asked for
     def __init__(self, dim, # of the vectors
                  replicates=100, # of the bootstrap, R
@@ -170,15 +183,17 @@ class Moments:
         self.n, self.sum = torch.zeros(R).double(), torch.zeros(R, dim).double()
         self.outer = torch.zeros(R, dim, dim).double() if second else None
 
-# %% ../nbs/14_evaluation.ipynb #5d33567b
+# %% ../nbs/14_evaluation.ipynb #46d81387
 @patch
 def update(self: Moments, idx, v: Tensor): # indices of the samples; `(b,dim)`
     "Add a batch"
     w, v = resamples(idx, self.replicates, self.seed), v.double()
     self.n += w.sum(1)
     self.sum += w @ v
-    if self.outer is not None: self.outer += torch.stack([(v*r[:, None]).T @ v for r in w])
+    if self.outer is not None:
+        self.outer += torch.stack([(v*r[:, None]).T @ v for r in w])
 
+# %% ../nbs/14_evaluation.ipynb #5d33567b
 @patch(as_prop=True)
 def mean(self: Moments):
     "Mean of each replicate, `(R+1,dim)`"
@@ -191,25 +206,29 @@ def interval(values: Tensor) -> dict: # `(R+1,)`: the value, then its replicates
     sd = rest[rest.isfinite()].std().item()
     return dict(value=v, low=v - 1.96*sd, high=v + 1.96*sd)
 
-# %% ../nbs/14_evaluation.ipynb #b1326d76
+# %% ../nbs/14_evaluation.ipynb #f93667ad
 class _Features(nn.Identity):
     "The extractor that torchmetrics asks for; features are given, none is extracted"
     def __init__(self, dim):
         super().__init__()
         self.num_features = dim
 
+# %% ../nbs/14_evaluation.ipynb #424c5042
 def _fid_to(real: Moments):
     "torchmetrics' FID with the moments of real images set"
     m = FrechetInceptionDistance(_Features(real.sum.shape[1]))
     m.orig_dtype = torch.float64
-    m.real_features_sum, m.real_features_cov_sum, m.real_features_num_samples = real.sum[0], real.outer[0], real.n[0].long()
+    m.real_features_sum, m.real_features_cov_sum = real.sum[0], real.outer[0]
+    m.real_features_num_samples = real.n[0].long()
     return m
 
+# %% ../nbs/14_evaluation.ipynb #b1326d76
 def _fid_of(m, n, s, outer): # of `_fid_to`; number, sum and sum of outer products of features
     "FID of one replicate, a scalar"
     if n < 2: return torch.tensor(math.nan).double()                    # a replicate without two images
     m._computed, m._update_count = None, 1
-    m.fake_features_sum, m.fake_features_cov_sum, m.fake_features_num_samples = s, outer, n.long()
+    m.fake_features_sum, m.fake_features_cov_sum = s, outer
+    m.fake_features_num_samples = n.long()
     return m.compute()
 
 # %% ../nbs/14_evaluation.ipynb #a26fa76b
@@ -220,17 +239,19 @@ def fid(fake: Moments, real: Moments): # of features, with outer products
     metric = _fid_to(real)
     return torch.stack([_fid_of(metric, *r) for r in zip(fake.n, fake.sum, fake.outer)])
 
-# %% ../nbs/14_evaluation.ipynb #f9bbc261
+# %% ../nbs/14_evaluation.ipynb #d0faeb35
 def _kernel(a, b):
     "Polynomial kernel of KID, `(n,m)`"
     return (a @ b.T/a.shape[1] + 1)**3
 
+# %% ../nbs/14_evaluation.ipynb #f9bbc261
 def kid(fake: Tensor, real: Tensor, # features `(n,d)` and `(m,d)`
         w=None # `resamples` of the fake ones, `(R+1,n)`
        ):
     "KID over all pairs (Binkowski et al. 2018) of each replicate, `(R+1,)`"
     x, y = fake.double(), real.double()
-    if w is None: w = torch.ones(1, len(x)).double()
+    if w is None:
+        w = torch.ones(1, len(x)).double()
     n, m = w.sum(1), len(y)
     kxx, kyy = [_kernel(v, v).fill_diagonal_(0) for v in (x, y)]        # no image is compared with itself
     within = ((w @ kxx)*w).sum(1)/(n*n - (w*w).sum(1)) + kyy.sum()/(m*(m - 1))
@@ -242,18 +263,20 @@ def precision_coverage(fake: Tensor, real: Tensor, # features `(n,d)` and `(m,d)
                       ) -> tuple:
     """Precision (Kynkaanniemi et al. 2019) and coverage (Naeem et al. 2020).
 
-    Precision: share of generated images within the `k`-th-neighbour radius of a real one. Coverage: share of real ones with a generated one within it."""
+    Precision: share of generated images within the `k`-th-neighbour radius of a real one.
+    Coverage: share of real images with a generated one within this radius."""
     radius = torch.cdist(real, real).kthvalue(min(k + 1, len(real))).values     # the nearest is the image itself
     near = torch.cdist(real, fake) <= radius[:, None]
     return near.any(0).float().mean().item(), near.any(1).float().mean().item()
 
-# %% ../nbs/14_evaluation.ipynb #5cc8bc57
+# %% ../nbs/14_evaluation.ipynb #122dc7af
 def held_out(n, # number of prompts
              seed=1):
     "Prompts of scenes that never entered training: scenes, captions, named attributes"
     s = sample_scenes(n, seed=seed, split='valid')
     return (s, *captions(s, seed=seed))
 
+# %% ../nbs/14_evaluation.ipynb #5cc8bc57
 def prompts_of(p: Evaluation) -> tuple:
     "The protocol's prompts: texts; scenes and named attributes, or `None` twice where prompts are not of scenes"
     if p.prompts < 2: raise ValueError(f'evaluation.prompts: expected at least 2, got {p.prompts}')
@@ -262,10 +285,11 @@ def prompts_of(p: Evaluation) -> tuple:
         return texts, s, named
     texts = read_prompts(expand(p.prompts_from), 'evaluation.prompts_from')
     if len(texts) < p.prompts:
-        raise ValueError(f'evaluation.prompts: expected at most the {len(texts)} prompts of {p.prompts_from}, got {p.prompts}')
+        raise ValueError(f'evaluation.prompts: expected at most the {len(texts)} prompts of {p.prompts_from}, '
+                         f'got {p.prompts}')
     return texts[:p.prompts], None, None
 
-# %% ../nbs/14_evaluation.ipynb #a37d5460
+# %% ../nbs/14_evaluation.ipynb #e8267d89
 def _real_scenes(n, size, batch): # images; their side; in a batch
     "Held-out scenes `(b,3,size,size)` in [0,1], batch by batch"
     for k in range(0, n, batch):
@@ -273,33 +297,44 @@ def _real_scenes(n, size, batch): # images; their side; in a batch
         s = sample_scenes(min(batch, n - k), seed=seed, split='valid')
         yield resize_images(draw_scenes(s, seed), size)
 
+# %% ../nbs/14_evaluation.ipynb #a37d5460
 def _readable(files, size, bad): # image files; side; list that collects why files are left out
     "Images `(3,size,size)` in [0,1] of the files that can be read, cut square about the middle"
     for f in files:
-        try: im, _ = square(read_image(f), size)
+        try:
+            im, _ = square(read_image(f), size)
         except ValueError as e: bad.append(f'{f}: {e}')
         else: yield torch.from_numpy(np.array(im)).permute(2, 0, 1)/255
 
-# %% ../nbs/14_evaluation.ipynb #55d059f7
+# %% ../nbs/14_evaluation.ipynb #c90adb4d
 def reference_files(source, n) -> list: # folder; images that are needed
     "Image files of a folder, in the order of their names; `ValueError` if there are too few"
     folder = expand(source)
-    if not folder.is_dir(): raise ValueError(f"evaluation.reference_from: no folder {str(source)!r}; expected 'scenes' or a folder of images")
+    if not folder.is_dir():
+        raise ValueError(f"evaluation.reference_from: no folder {str(source)!r}; expected 'scenes' or a folder "
+                         "of images")
     files = image_files(folder)
-    if len(files) < n: raise ValueError(f'evaluation.reference: expected at most the {len(files)} images in {source}, got {n}')
+    if len(files) < n:
+        raise ValueError(f'evaluation.reference: expected at most the {len(files)} images in {source}, got {n}')
     return files
 
+# %% ../nbs/14_evaluation.ipynb #55d059f7
 def _too_few(source, n, bad): # of files
     "What to say where too many files cannot be read"
-    return f'evaluation.reference: expected at most the {n} images in {source} that can be read, {len(bad)} cannot: {bad[0]}'
+    return (f'evaluation.reference: expected at most the {n} images in {source} that can be read, {len(bad)} '
+            f'cannot: {bad[0]}')
 
 # %% ../nbs/14_evaluation.ipynb #69dd3d2a
 def real_pictures(source, # 'scenes' or a folder
                   n, # how many
                   size, # side in pixels
                   batch=256):
-    "Real images `(b,3,size,size)` in [0,1], batch by batch; files that cannot be read are left out and counted in the log"
-    if source == 'scenes': return (yield from _real_scenes(n, size, batch))
+    """Real images `(b,3,size,size)` in [0,1], batch by batch.
+
+    Files that cannot be read are left out and counted in the log."""
+    if source == 'scenes':
+        yield from _real_scenes(n, size, batch)
+        return
     bad: list = []
     images = islice(_readable(reference_files(source, n), size, bad), n)
     done = 0
@@ -307,16 +342,20 @@ def real_pictures(source, # 'scenes' or a folder
         done += len(part)
         yield torch.stack(part)
     if done < n: raise ValueError(_too_few(source, done, bad))
-    if bad: _log.warning('evaluation.reference_from: %d files cannot be read and are left out; the first: %s', len(bad), bad[0])
+    if bad:
+        message = 'evaluation.reference_from: %d files cannot be read and are left out; the first: %s'
+        _log.warning(message, len(bad), bad[0])
 
 # %% ../nbs/14_evaluation.ipynb #c6e9833d
 def check_protocol(p: Evaluation):
     "Refuse a protocol whose prompts, real images or feature extractors are not there; no model is loaded"
     prompts_of(p)
-    if p.reference_from != 'scenes': reference_files(p.reference_from, p.reference)
+    if p.reference_from != 'scenes':
+        reference_files(p.reference_from, p.reference)
     find_model(p.clip, 'evaluation.clip', 'config.json')
     find_model(p.features, 'evaluation.features', 'config.json', (EMBEDDED, 'inception'))
-    if p.features == 'inception': check_inception()
+    if p.features == 'inception':
+        check_inception()
 
 # %% ../nbs/14_evaluation.ipynb #f05f4b49
 @cache
@@ -326,10 +365,11 @@ def _real(name, source, n, size, kept, device): # extractor; as for `real_pictur
     moments, done = Moments(extract.num_features, 0, second=True), 0
     for im in real_pictures(source, n, size):
         f = extract(im)
-        require_finite(f, f'evaluation.features: {name} gives features of the real images of {source} that are not numbers')
+        require_finite(f, f'evaluation.features: {name} gives features of {source} that are not numbers')
         moments.update(range(done, done + len(f)), f)
         done += len(f)
-        if len(first)*len(f) < kept: first.append(f)
+        if len(first)*len(f) < kept:
+            first.append(f)
     return moments, torch.cat(first)[:kept]
 
 # %% ../nbs/14_evaluation.ipynb #8c2a1623
@@ -349,7 +389,7 @@ class Score:
         self.crowd = Moments(d, min(p.replicates, few), second=True)
         self.kept, self.seconds, self.size = torch.zeros(0, d), [], 0
 
-# %% ../nbs/14_evaluation.ipynb #dd756dc3
+# %% ../nbs/14_evaluation.ipynb #bf395dda
 @patch
 def _columns(self: Score, im, first, texts, s, named): # as for `update`
     "Alignment, CLIP score, paired distance and PSNR of each image, `(b,4)`, and CLIP features `(b,d)`"
@@ -360,28 +400,33 @@ def _columns(self: Score, im, first, texts, s, named): # as for `update`
     columns = [right, cosine, feature_loss(hidden, hidden1), psnr.clamp(max=100)]      # of equal images it is infinite
     return torch.stack(columns, 1), f
 
+# %% ../nbs/14_evaluation.ipynb #dd756dc3
 @patch
 def update(self: Score, idx, im, first, # indices; images `(b,3,h,w)`; images that they are paired with
            texts, s, named, # prompts; scenes and named attributes, or `None`
            seconds): # that the batch took
     "Add a batch of images"
     require_finite(im, f'evaluation: {self.name} draws images that are not numbers')
-    columns, f = self._columns(im, first, texts, s, named)
-    if self.features is not self.clip: f = self.features(im)
-    require_finite(torch.cat([f, columns[:, 1:]], 1), f'evaluation: the features of the images of {self.name} are not numbers')
+    columns, f = self._columns(im, first, texts, s=s, named=named)
+    if self.features is not self.clip:
+        f = self.features(im)
+    measured = torch.cat([f, columns[:, 1:]], 1)
+    require_finite(measured, f'evaluation: the features of the images of {self.name} are not numbers')
     self.size = im.shape[-1]
     self.each.update(idx, columns)
     self.crowd.update(idx, f)
     self.kept = torch.cat([self.kept, f])[:self.p.kept]
     self.seconds.append(seconds/len(im))
 
-# %% ../nbs/14_evaluation.ipynb #67fd8a6c
+# %% ../nbs/14_evaluation.ipynb #65e78c62
 @patch
 def real(self: Score):
     "Moments and features of the protocol's real images, in the size of the pipeline's"
     p = self.p
-    return _real(name=p.features, source=p.reference_from, n=p.reference, size=self.size, kept=p.kept, device=self.device)
+    source = dict(source=p.reference_from, n=p.reference, size=self.size)
+    return _real(name=p.features, **source, kept=p.kept, device=self.device)
 
+# %% ../nbs/14_evaluation.ipynb #67fd8a6c
 @patch
 def figures(self: Score) -> dict:
     "All figures; means and distances with their interval"
@@ -394,13 +439,14 @@ def figures(self: Score) -> dict:
     out['seconds_per_image'] = dict(value=statistics.median(self.seconds))
     return out
 
-# %% ../nbs/14_evaluation.ipynb #152e5e11
+# %% ../nbs/14_evaluation.ipynb #cbac9086
 @patch
 def state_dict(self: Score) -> dict:
     "What `load_state_dict` needs, as tensors"
     sums = dict(n=self.each.n, each=self.each.sum, crowd_n=self.crowd.n, crowd=self.crowd.sum, outer=self.crowd.outer)
     return sums | dict(kept=self.kept, seconds=torch.tensor(self.seconds), size=torch.tensor(self.size))
 
+# %% ../nbs/14_evaluation.ipynb #152e5e11
 @patch
 def load_state_dict(self: Score, d):
     "Continue from what `state_dict` returned"
@@ -408,31 +454,36 @@ def load_state_dict(self: Score, d):
     self.crowd.n, self.crowd.sum, self.crowd.outer = d['crowd_n'], d['crowd'], d['outer']
     self.kept, self.seconds, self.size = d['kept'], d['seconds'].tolist(), d['size'].item()
 
-# %% ../nbs/14_evaluation.ipynb #03d95fbb
+# %% ../nbs/14_evaluation.ipynb #dfdf17bb
 def _identity(models, p, texts, student): # as for `evaluate`; prompts
     "What an interrupted evaluation belongs to"
     digest = hashlib.sha256('\n'.join(texts).encode()).hexdigest()[:16]
     marks = {name: [steps, w, family_of(pipe).mark] for name, (pipe, steps, w) in models.items()}
     return dict(student=student, protocol=asdict(p), prompts=digest, models=marks)
 
+# %% ../nbs/14_evaluation.ipynb #c9f4956b
 def _resume(folder, identity, scores) -> int: # of a checkpoint; of `_identity`; dict of `Score`
     "Load the scores of an interrupted evaluation; returns the index of the next prompt, 0 if there is none to resume"
     if not has_state(folder): return 0
-    try: meta, groups = load_state(folder)
+    try:
+        meta, groups = load_state(folder)
     except ValueError as e:
         _log.warning('%s; the evaluation starts again', e)
         return 0
     if meta.get('identity') != identity: return 0
-    for k, score in enumerate(scores.values()): score.load_state_dict(groups[str(k)])
+    for k, score in enumerate(scores.values()):
+        score.load_state_dict(groups[str(k)])
     return meta['next']
 
+# %% ../nbs/14_evaluation.ipynb #03d95fbb
 def _save_progress(folder, identity, scores, following): # as for `_resume`; index of the next prompt
     "Save the scores; a disk that is full does not end the evaluation"
     groups = {str(k): score.state_dict() for k, score in enumerate(scores.values())}
-    try: save_state(folder, dict(identity=identity, next=following), **groups)
+    try:
+        save_state(folder, dict(identity=identity, next=following), **groups)
     except (OSError, ValueError) as e: _log.warning('%s: the evaluation goes on without a checkpoint (%s)', folder, e)
 
-# %% ../nbs/14_evaluation.ipynb #20220faa
+# %% ../nbs/14_evaluation.ipynb #12ce6344
 def _score_batch(models, scores, prompts, idx, options): # dicts by name; of `prompts_of`; indices; of `generate`
     "Draw some of the prompts with each pipeline and score the images"
     texts, s, named = prompts
@@ -443,15 +494,18 @@ def _score_batch(models, scores, prompts, idx, options): # dicts by name; of `pr
         began = time.perf_counter()
         im = sample_images(pipe, part, steps, w, seed=scores[name].p.seed, batch=len(part), first=idx.start, **options)
         seconds = time.perf_counter() - began
-        if first is None: first = im
+        if first is None:
+            first = im
         scores[name].update(idx, im, first, part, *scenes, seconds)
 
+# %% ../nbs/14_evaluation.ipynb #5c9045c8
 def _warm_up(models, scores, texts, options): # as for `_score_batch`
     "Call each pipeline once, so that the first batch takes no longer, and prepare the real images"
     for score, (pipe, _, w) in zip(scores.values(), models.values()):
         score.size = sample_images(pipe, texts[:score.p.batch_size], 1, w, **options).shape[-1]
         score.real()
 
+# %% ../nbs/14_evaluation.ipynb #20220faa
 def _results(models, scores, p) -> dict: # dicts by name; the protocol
     "Figures by name, with the cost of an image and the speed relative to the first pipeline"
     out = {}
@@ -459,7 +513,8 @@ def _results(models, scores, p) -> dict: # dicts by name; the protocol
         doubled = w > 1 and not family_of(pipe).takes_guidance()
         out[name] = dict(steps=steps, guidance=w, nfe=steps*(1 + doubled), prompts=p.prompts, **scores[name].figures())
     slowest = next(iter(out.values()))['seconds_per_image']['value']
-    for r in out.values(): r['speedup'] = dict(value=slowest/r['seconds_per_image']['value'])
+    for r in out.values():
+        r['speedup'] = dict(value=slowest/r['seconds_per_image']['value'])
     return out
 
 # %% ../nbs/14_evaluation.ipynb #e51fced1
@@ -482,18 +537,25 @@ def evaluate(models, # dict of name -> `(pipeline, steps, guidance scale)`; the 
     with tqdm(total=p.prompts, initial=start, desc='evaluating', disable=not progress, mininterval=1) as bar:
         for lo in range(start, p.prompts, p.batch_size):
             idx = range(lo, min(lo + p.batch_size, p.prompts))
-            _score_batch(models, scores, prompts, idx, options)
+            _score_batch(models, scores, prompts, idx=idx, options=options)
             bar.update(len(idx))
             if folder and time.monotonic() - saved > every:
                 _save_progress(folder, identity, scores, idx.stop)
                 saved = time.monotonic()
-    size = next(iter(scores.values())).size
-    return dict(protocol=asdict(p) | dict(resolution=size, prompts_hash=identity['prompts']), results=_results(models, scores, p))
+    measured = dict(resolution=next(iter(scores.values())).size, prompts_hash=identity['prompts'])
+    return dict(protocol=asdict(p) | measured, results=_results(models, scores, p))
 
-# %% ../nbs/14_evaluation.ipynb #46f2ea8a
-_TABLE = (('alignment', 'alignment', 3, 1), ('FID', 'fid', 2, 1), ('KID x 1000', 'kid', 2, 1000), ('CLIP score', 'clip_score', 3, 1),
-          ('precision', 'precision', 3, 1), ('coverage', 'coverage', 3, 1), ('paired distance', 'paired_distance', 3, 1),
-          ('PSNR', 'paired_psnr', 1, 1), ('ms/image', 'seconds_per_image', 1, 1000), ('speed-up', 'speedup', 1, 1))    # heading, key, digits, factor
+# %% ../nbs/14_evaluation.ipynb #34fff5df
+_TABLE = (('alignment', 'alignment', 3, 1),                # heading, key, digits, factor
+          ('FID', 'fid', 2, 1),
+          ('KID x 1000', 'kid', 2, 1000),
+          ('CLIP score', 'clip_score', 3, 1),
+          ('precision', 'precision', 3, 1),
+          ('coverage', 'coverage', 3, 1),
+          ('paired distance', 'paired_distance', 3, 1),
+          ('PSNR', 'paired_psnr', 1, 1),
+          ('ms/image', 'seconds_per_image', 1, 1000),
+          ('speed-up', 'speedup', 1, 1))
 
 def _figure(r, key, digits, factor): # figures of one model; as in `_TABLE`
     "A figure as text, with half of its interval"
@@ -502,23 +564,27 @@ def _figure(r, key, digits, factor): # figures of one model; as in `_TABLE`
     text = f"{factor*v['value']:.{digits}f}"
     return text + f" ± {factor*(v['high'] - v['value']):.{digits}f}" if 'high' in v else text
 
+# %% ../nbs/14_evaluation.ipynb #46f2ea8a
 def _result_row(name, r, paired): # of a model; its figures; is it paired with another?
     "One line of the table, as text"
     cells = {key: _figure(r, key, digits, factor) for _, key, digits, factor in _TABLE}
     cells['speedup'] += 'x'
-    if not paired: cells |= dict(paired_distance='', paired_psnr='')
+    if not paired:
+        cells |= dict(paired_distance='', paired_psnr='')
     return [name, r['steps'], f"{r['guidance']:g}", r['nfe'], *cells.values()]
 
-# %% ../nbs/14_evaluation.ipynb #9514d5c8
+# %% ../nbs/14_evaluation.ipynb #eb176a43
 def result_rows(results) -> list: # dict of name -> figures, as in what `evaluate` returns under `results`
     "Results as rows of text, the first one with the headings"
     head = ['model', 'steps', 'guidance', 'NFE', *[c[0] for c in _TABLE]]
     return [head, *[_result_row(name, r, k > 0) for k, (name, r) in enumerate(results.items())]]
 
+# %% ../nbs/14_evaluation.ipynb #90c24bb8
 def markdown(rows) -> str: # lists of values, the first one with the headings
     "A Markdown table"
     return '\n'.join('| ' + ' | '.join(map(str, r)) + ' |' for r in [rows[0], ['---']*len(rows[0]), *rows[1:]])
 
+# %% ../nbs/14_evaluation.ipynb #9514d5c8
 def results_table(results) -> str: # as for `result_rows`
     "Results as a Markdown table"
     return markdown(result_rows(results))
@@ -527,7 +593,8 @@ def results_table(results) -> str: # as for `result_rows`
 def convergence_step(metrics, # lines of `metrics.jsonl`
                      tolerance=.05): # above the best, as a share of it
     "Training step, of all stages, from which on the last stage's validation loss stays within `tolerance` of its best"
-    values = [(m['step'], m['val_loss']) for m in metrics if 'val_divergence' in m and m['stage'] == metrics[-1]['stage']]
+    validations = [m for m in metrics if 'val_divergence' in m and m['stage'] == metrics[-1]['stage']]
+    values = [(m['step'], m['val_loss']) for m in validations]
     best = min([v for _, v in values], default=math.inf)
     step = None
     for k, v in reversed(values):
@@ -541,64 +608,81 @@ def targets(result, # figures of one model, of `evaluate`'s results
            ) -> list:
     "The specification's targets: name, bound, measured value, whether it was met"
     fid, score, speed = [result[k]['value'] for k in ('fid', 'clip_score', 'speedup')]
-    rows = [('FID', '< 25', fid, fid < 25), ('CLIP score', '> 0.28', score, score > .28), ('speed-up over the teacher', '> 4', speed, speed > 4)]
+    rows = [('FID', '< 25', fid, fid < 25),
+            ('CLIP score', '> 0.28', score, score > .28),
+            ('speed-up over the teacher', '> 4', speed, speed > 4)]
     if metrics:
         step = convergence_step(metrics)
         rows.append(('convergence, training steps', '< 50000', step, step is not None and step < 50_000))
     return [dict(zip(('target', 'bound', 'value', 'met'), r)) for r in rows]
 
-# %% ../nbs/14_evaluation.ipynb #7a1e0c01
+# %% ../nbs/14_evaluation.ipynb #ab4f2077
 def run_folder(checkpoint) -> Path: # folder of a run, of its student, or of an exported student
     "The folder that holds a student's configuration and evaluation"
     folder, _ = student_note(checkpoint)
     return folder.parent if folder.name == 'student' else folder
 
+# %% ../nbs/14_evaluation.ipynb #be82eebc
 def save_grid(path, grid: Image.Image, student): # file; image; hash of the student that drew it
     "Write a grid of images as PNG that names the student"
     info = PngImagePlugin.PngInfo()
     info.add_text('student', student)
     save_whole(path, lambda f: grid.save(f, 'PNG', pnginfo=info))
 
+# %% ../nbs/14_evaluation.ipynb #7a1e0c01
 def grid_student(path) -> str:
     "Hash of the student that a grid names; empty where there is no grid or it names none"
     try:
-        with Image.open(path) as im: return im.info.get('student', '')
+        with Image.open(path) as im:
+            return im.info.get('student', '')
     except (OSError, SyntaxError, ValueError): return ''
 
-# %% ../nbs/14_evaluation.ipynb #7a1e0c03
+# %% ../nbs/14_evaluation.ipynb #a6189801
 def _is_evaluation(path) -> bool:
     "Was this file written by `evaluate_run`?"
-    try: return {'protocol', 'results'} <= set(read_json(path))
+    try:
+        return {'protocol', 'results'} <= set(read_json(path))
     except ValueError: return False
 
+# %% ../nbs/14_evaluation.ipynb #4d27205d
 def _check_replaceable(run):
     "Refuse to replace an `evaluation.json` or a `grid.png` that no evaluation wrote"
     done, grid = run/'evaluation.json', run/'grid.png'
-    if done.exists() and not _is_evaluation(done): raise ValueError(f'{done}: in the way, and not an evaluation of pdd_nb; move it away')
-    if grid.exists() and not grid_student(grid) and not done.exists(): raise ValueError(f'{grid}: in the way, and not of an evaluation; move it away')
+    if done.exists() and not _is_evaluation(done):
+        raise ValueError(f'{done}: in the way, and not an evaluation of pdd_nb; move it away')
+    if grid.exists() and not grid_student(grid) and not done.exists():
+        raise ValueError(f'{grid}: in the way, and not of an evaluation; move it away')
 
+# %% ../nbs/14_evaluation.ipynb #7a1e0c03
 def _run_metrics(run) -> list:
     "The lines of a run's `metrics.jsonl`; none if there is no such file"
     path = run/'metrics.jsonl'
     if not path.exists(): return []
-    try: return [json.loads(l) for l in path.read_text(encoding='utf-8').splitlines()]
-    except (OSError, ValueError) as e: raise ValueError(f'{path}: cannot be read ({e}); move it away, and the convergence is not measured') from None
+    try:
+        return [json.loads(l) for l in path.read_text(encoding='utf-8').splitlines()]
+    except (OSError, ValueError) as e:
+        raise ValueError(f'{path}: cannot be read ({e}); move it away, and the convergence is not measured') from None
 
-# %% ../nbs/14_evaluation.ipynb #7a1e0c04
+# %% ../nbs/14_evaluation.ipynb #412318df
 def _save_evaluation(run, res):
     "Write `evaluation.json`; where that fails, the error has the figures"
     text = json.dumps(res, indent=1).encode()
-    try: save_whole(run/'evaluation.json', lambda f: f.write(text))
+    try:
+        save_whole(run/'evaluation.json', lambda f: f.write(text))
     except OSError as e:
         figures = json.dumps(res['results'])
-        raise ValueError(f"{run/'evaluation.json'}: cannot be written ({e.strerror}); make room and evaluate again. The figures: {figures}") from None
+        raise ValueError(f"{run/'evaluation.json'}: cannot be written ({e.strerror}); make room and evaluate "
+                         f"again. The figures: {figures}") from None
 
+# %% ../nbs/14_evaluation.ipynb #7a1e0c04
 def _remove_checkpoint(folder):
     "Delete the checkpoint of a finished evaluation, file by file as its marker says"
-    for name in [*read_marker(folder)['files'], MARKER]: (folder/name).unlink(missing_ok=True)
-    if folder.is_dir() and not any(folder.iterdir()): folder.rmdir()
+    for name in [*read_marker(folder)['files'], MARKER]:
+        (folder/name).unlink(missing_ok=True)
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
 
-# %% ../nbs/14_evaluation.ipynb #7a1e0c05
+# %% ../nbs/14_evaluation.ipynb #45cf8165
 def _compared(folder, note, cfg): # of the student; of `student_note`; configuration
     "The pipelines of an evaluation, by name"
     t, k = cfg.model.teacher, note['num_inference_steps']
@@ -609,17 +693,23 @@ def _compared(folder, note, cfg): # of the student; of `student_note`; configura
             f'teacher, {k} steps': (teacher, k, t.guidance_scale),
             f'student, {k} steps': (student, k, note['guidance_scale'])}
 
+# %% ../nbs/14_evaluation.ipynb #7a1e0c05
 def _evaluation_grid(models, p, options, n=8): # as for `evaluate`; prompts
     "What each model draws of the first prompts, a row each"
     texts = prompts_of(p)[0][:n]
-    return grid_image({name: sample_images(pipe, texts, steps, w, p.seed, **options) for name, (pipe, steps, w) in models.items()})
+    rows = {}
+    for name, (pipe, steps, w) in models.items():
+        rows[name] = sample_images(pipe, texts, steps, w, seed=p.seed, **options)
+    return grid_image(rows)
 
 # %% ../nbs/14_evaluation.ipynb #75fac104
 def evaluate_run(checkpoint, # folder of a run or of its student
                  cfg: DistillConfig,
                  progress=True # show a progress bar
                 ) -> dict:
-    "Evaluate a student beside its teacher: what `evaluate` returns, `student` and `targets`; writes `evaluation.json` and `grid.png`"
+    """Evaluate a student beside its teacher; writes `evaluation.json` and `grid.png` into the run's folder.
+
+    Returns what `evaluate` returns, with `student`, `teacher`, `fingerprint` and `targets`."""
     (folder, note), run = student_note(checkpoint), run_folder(checkpoint)
     check_protocol(cfg.evaluation)
     _check_replaceable(run)

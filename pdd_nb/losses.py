@@ -36,7 +36,8 @@ class FeatureTap:
                  names): # of blocks, as in `net.named_modules()`; empty: nothing is collected
         modules = dict(net.named_modules()) if names else {}
         self.blocks = [_block(modules, name) for name in names]
-        self.feats, self.hooks = [], []
+        self.feats: list[Tensor] = []
+        self.hooks: list = []
 
     def __enter__(self):
         self.hooks = [b.register_forward_hook(self._keep) for b in self.blocks]

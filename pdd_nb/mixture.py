@@ -224,16 +224,15 @@ def measure(cohort: Cohort, updates, # number of training steps so far
     R, N, b = len(cohort.runs), len(cohort.coarse), 1024
     parts = _held_out(cohort, n, b)
     i = (torch.arange(b) % N).expand(R, -1)
-    compared = [cohort.compare(*p, i) for p in parts]
+    compared = [cohort.compare(z, noise, i) for z, noise in parts]
     loss = torch.stack([l.mean(1) for l, _ in compared]).mean(0)
     divergence = torch.stack([d for _, d in compared]).mean(0)
     thirds = torch.stack([divergence[:, (i[0]*3//N) == k].mean(1) for k in range(3)], 1)
     *errors, energy = torch.stack([cohort.end_errors(noise) for _, noise in parts]).sum(0)
     ends = torch.stack(errors)/energy
-    found = zip(loss, divergence.mean(1), ends[0], thirds, ends[1:].T)
-    keys = ('val_loss', 'val_divergence', 'end_error', 'regions', 'region_ends')
-    return [dict(sampler=name, seed=seed, updates=updates, **{k: v.tolist() for k, v in zip(keys, values)})
-            for (name, seed), values in zip(cohort.runs, found)]
+    figures = dict(val_loss=loss, val_divergence=divergence.mean(1), end_error=ends[0], regions=thirds, region_ends=ends[1:].T)
+    return [dict(sampler=name, seed=seed, updates=updates, **{k: v[r].tolist() for k, v in figures.items()})
+            for r, (name, seed) in enumerate(cohort.runs)]
 
 # %% ../nbs/07b_mixture.ipynb #94894ba7
 def _held_out(cohort, n, b): # number of points, batch size -> pairs of `(R,b,dim)`

@@ -23,12 +23,13 @@ from .sampling import grid_image, output_path, sample_images, save_whole
 # %% ../nbs/20_report.ipynb #7b20a000
 _log = logging.getLogger('pdd_nb')
 
-# %% ../nbs/20_report.ipynb #9ae4e0b0
+# %% ../nbs/20_report.ipynb #6979a995
 def run_names(runs) -> list: # folders
     "Names for runs: those of their folders, or their paths if two folders have one name"
     names = [Path(r).resolve().name for r in runs]
     return names if len(set(names)) == len(names) else [str(r) for r in runs]
 
+# %% ../nbs/20_report.ipynb #9ae4e0b0
 def _grid_models(runs, cfg, resolution): # folders of runs of one teacher; configuration of the first; side in pixels
     "List of `(name, pipeline, guidance scale)`: the teacher, then each student"
     t = cfg.model.teacher
@@ -51,18 +52,22 @@ def steps_grid(runs, # folders of runs of one teacher
     resolution = student_note(runs[0])[1]['resolution']
     options = dict(seed=e.seed, resolution=resolution, negative=t.negative_prompt)
     models = _grid_models(runs, cfg, resolution)
-    rows = {f'teacher, {t.num_inference_steps}': sample_images(models[0][1], texts, t.num_inference_steps, t.guidance_scale, **options)}
+    full = sample_images(models[0][1], texts, t.num_inference_steps, t.guidance_scale, **options)
+    rows = {f'teacher, {t.num_inference_steps}': full}
     for k in steps:
-        for name, pipe, w in models: rows[f'{name}, {k}'] = sample_images(pipe, texts, k, w, **options)
+        for name, pipe, w in models:
+            rows[f'{name}, {k}'] = sample_images(pipe, texts, k, w, **options)
     return grid_image(rows)
 
-# %% ../nbs/20_report.ipynb #7b20a004
+# %% ../nbs/20_report.ipynb #b6f0b0de
 def _read_text(path) -> str:
     "A UTF-8 text file; `ValueError` names the file"
-    try: return path.read_text(encoding='utf-8')
+    try:
+        return path.read_text(encoding='utf-8')
     except OSError as e: raise ValueError(f'{path}: cannot be read ({e.strerror})') from None
     except UnicodeDecodeError as e: raise ValueError(f'{path}: not UTF-8 ({e})') from None
 
+# %% ../nbs/20_report.ipynb #cd01b042
 def _check_result(path, result): # an `evaluation.json`; its content
     "Refuse an evaluation that cannot be shown"
     if not {'fingerprint', 'targets', 'protocol', 'results'} <= set(result):
@@ -73,13 +78,15 @@ def _check_result(path, result): # an `evaluation.json`; its content
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise ValueError(f'{path}: not an evaluation ({type(e).__name__}: {e}); evaluate the run again') from None
 
+# %% ../nbs/20_report.ipynb #7b20a004
 def _own_result(folder, student): # of a run; hash of its student
     "The evaluation of this student or `None`, and what is to be said about a missing one"
     path, advice = folder/'evaluation.json', f'evaluate again: pdd-evaluate --checkpoint {folder}'
     if not path.exists(): return None, f'was not evaluated: pdd-evaluate --checkpoint {folder}'
     result = read_json(path)
     _check_result(path, result)
-    if 'student' not in result: return None, f'has an evaluation of an earlier version, which does not name its student; {advice}'
+    if 'student' not in result:
+        return None, f'has an evaluation of an earlier version, which does not name its student; {advice}'
     if result['student'] != student: return None, f'has an evaluation of another student; {advice}'
     return result, ''
 
@@ -89,13 +96,17 @@ def read_run(folder, # of a run, of its student, or an exported folder
             ) -> dict:
     """What a run's folder holds.
 
-    `name`, `folder`, `config` (text), `result` of the evaluation, `summary`, `grid` (a path), each `None` where it is missing or of another student, and `remark`, what is to be said about a missing evaluation. `ValueError` names a file that cannot be read."""
+    `name`, `folder`, `config` (text), `result` of the evaluation, `summary` and `grid` (a path), each of the last
+    three `None` where it is missing or of another student, and `remark`, a text about a missing evaluation.
+    `ValueError` names a file that cannot be read."""
     folder, student = run_folder(folder), student_hash(folder)
     config = _read_text(folder/'config.yaml')
     result, remark = _own_result(folder, student)
     summary, grid = folder/'summary.json', folder/'grid.png'
-    return dict(name=name, folder=folder, config=config, result=result, remark=remark and f'{name} {remark}',
-                summary=read_json(summary) if summary.exists() else None, grid=grid if grid_student(grid) == student else None)
+    return dict(name=name, folder=folder, config=config, result=result,
+                remark=f'{name} {remark}' if remark else '',
+                summary=read_json(summary) if summary.exists() else None,
+                grid=grid if grid_student(grid) == student else None)
 
 # %% ../nbs/20_report.ipynb #9afffdde
 def figures(runs) -> list: # what `read_run` returns, of each run
@@ -106,22 +117,25 @@ def figures(runs) -> list: # what `read_run` returns, of each run
         for line in result_rows(r['result']['results'])[1:]:
             own = line[0].startswith('student') and len(runs) > 1
             label = f"{r['name']}: {line[0]}" if own else line[0]
-            if own or tuple(line[:4]) not in seen: out.append([label, *line[1:]])
+            if own or tuple(line[:4]) not in seen:
+                out.append([label, *line[1:]])
             seen.add(tuple(line[:4]))
     return out
 
-# %% ../nbs/20_report.ipynb #7b20a006
+# %% ../nbs/20_report.ipynb #6af8d7df
 def _target_row(name, target, p): # of a run; of `targets`; the protocol
     "One target as text"
     value = 'not reached' if target['value'] is None else f"{target['value']:.4g}"
     measured_with = f"{p['prompts']} prompts, {p['resolution']} pixels, features: {p['features']}, CLIP: {p['clip']}"
     return [name, target['target'], target['bound'], value, 'met' if target['met'] else 'missed', measured_with]
 
+# %% ../nbs/20_report.ipynb #7b20a006
 def target_rows(runs) -> list: # what `read_run` returns, of each run
     "The specification's targets, run by run, as rows of text"
     rows = [['run', 'target', 'bound', 'measured', '', 'with']]
     for r in runs:
-        if r['result']: rows += [_target_row(r['name'], t, r['result']['protocol']) for t in r['result']['targets']]
+        if r['result']:
+            rows += [_target_row(r['name'], t, r['result']['protocol']) for t in r['result']['targets']]
     return rows
 
 # %% ../nbs/20_report.ipynb #7b20a009
@@ -144,7 +158,7 @@ def _page(title, parts) -> str: # text; HTML
             f'<title>{html.escape(title)}</title><style>{_CSS}</style></head><body>']
     return '\n'.join([*head, *parts, '</body></html>'])
 
-# %% ../nbs/20_report.ipynb #7b20a010
+# %% ../nbs/20_report.ipynb #630c342c
 def _image(im, alt) -> str: # an image or the path of a PNG file; its description
     "An image as an HTML element with its data"
     if isinstance(im, Path):
@@ -156,23 +170,29 @@ def _image(im, alt) -> str: # an image or the path of a PNG file; its descriptio
         data = buffer.getvalue()
     return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{b64encode(data).decode()}">'
 
+# %% ../nbs/20_report.ipynb #666afa4b
 def _html_row(tag, values) -> str: # 'th' or 'td'
     "One row of an HTML table"
     return '<tr>' + ''.join(f'<{tag}>{html.escape(str(v))}</{tag}>' for v in values) + '</tr>'
 
+# %% ../nbs/20_report.ipynb #7b20a010
 def html_table(rows) -> str: # lists of values, the first one with the headings
     "An HTML table"
     lines = [_html_row('th', rows[0]), *[_html_row('td', r) for r in rows[1:]]]
     return f'<div class="wide"><table>{"".join(lines)}</table></div>'
 
-# %% ../nbs/20_report.ipynb #7b20a012
-PLOTS = dict(loss='Losses over training', divergence='Divergence per region', rate='Convergence rate per region', weights='Share of training per region')
+# %% ../nbs/20_report.ipynb #2fd7bca2
+PLOTS = dict(loss='Losses over training',
+             divergence='Divergence per region',
+             rate='Convergence rate per region',
+             weights='Share of training per region')
 
 def _side_by_side(runs, section) -> str: # of `read_run`; a function of one of them that returns HTML
     "A section of each run, beside each other"
     parts = [f'<div><h3>{html.escape(r["name"])}</h3>{section(r)}</div>' for r in runs]
     return f'<div class="runs">{"".join(parts)}</div>'
 
+# %% ../nbs/20_report.ipynb #33efb1bc
 def _training(r) -> str: # of `read_run`
     "Summary and plots of a run's training"
     values = (r['summary'] or {}).items()
@@ -180,6 +200,7 @@ def _training(r) -> str: # of `read_run`
     plots = [f'<p>{title}</p>{_image(r["folder"]/"plots"/f"{k}.png", title)}' for k, title in PLOTS.items()]
     return f'<p>{html.escape(summary)}</p>{"".join(plots)}'
 
+# %% ../nbs/20_report.ipynb #7b20a012
 def _configuration(r) -> str: # of `read_run`
     "A run's configuration, folded"
     return f'<details><summary>config.yaml</summary><pre>{html.escape(r["config"])}</pre></details>'
@@ -188,7 +209,8 @@ def _configuration(r) -> str: # of `read_run`
 def _body(title, runs, remarks, grid) -> list: # text; of `read_run`; texts; of `steps_grid`
     "The sections of a report, HTML"
     protocol = [f'<pre>{html.escape(json.dumps(p))}</pre>' for p in _protocols(runs)[:1]]
-    explained = 'Value ± half of the 95 % interval. Paired distance and PSNR are to the first line, from the same noise.'
+    explained = ('Value ± half of the 95 % interval. '
+                 'Paired distance and PSNR are to the first line, from the same noise.')
     described = 'Teacher and students from the same noise, a row for each number of steps'
     return [f'<h1>{html.escape(title)}</h1>', *[f'<p>{html.escape(r)}</p>' for r in remarks],
             f'<h2>Figures</h2><p>{explained}</p>', html_table(figures(runs)),
@@ -198,48 +220,59 @@ def _body(title, runs, remarks, grid) -> list: # text; of `read_run`; texts; of 
             '<h2>Protocol</h2>', *protocol,
             '<h2>Configuration</h2>', _side_by_side(runs, _configuration)]
 
-# %% ../nbs/20_report.ipynb #7b20a015
+# %% ../nbs/20_report.ipynb #bc2b1f2d
 def _protocols(runs) -> list: # of `read_run`
     "The protocols that runs were evaluated by, without the batch size, on which no figure depends"
     done = [r['result']['protocol'] for r in runs if r['result']]
     return [{k: v for k, v in p.items() if k != 'batch_size'} for p in done]
 
+# %% ../nbs/20_report.ipynb #6ad39096
 def _check_comparable(runs): # of `read_run`
     "Refuse runs of different teachers, or with different protocols"
     teachers = {r['result']['fingerprint'] for r in runs if r['result']}
-    if len(teachers) > 1: raise ValueError('runs: they have different teachers, whose images cannot be compared; report on them separately')
+    if len(teachers) > 1:
+        raise ValueError('runs: they have different teachers, whose images cannot be compared; report on them '
+                         'separately')
     first, *others = _protocols(runs) or [{}]
     different = [k for p in others for k in p if p[k] != first.get(k)]
-    if different: raise ValueError(f'runs: they were evaluated differently (evaluation.{different[0]}); evaluate them alike, or report on them separately')
+    if different:
+        raise ValueError(f'runs: they were evaluated differently (evaluation.{different[0]}); evaluate them '
+                         'alike, or report on them separately')
 
+# %% ../nbs/20_report.ipynb #7b20a015
 def _read_runs(folders): # -> list of `read_run`; texts about those that cannot be read
     "What can be read of several runs; a single one that cannot be read is an error"
     runs, broken = [], []
     for folder, name in zip(folders, run_names(folders)):
-        try: runs.append(read_run(folder, name))
+        try:
+            runs.append(read_run(folder, name))
         except ValueError as e:
             if len(folders) == 1: raise
             broken.append(f'{name} is left out: {e}')
     if not runs: raise ValueError(f'runs: none can be read; {broken[0]}')
     return runs, broken
 
-# %% ../nbs/20_report.ipynb #7b20a017
-_OLD_HTML = '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><title>Report: '    # before there was a mark
+# %% ../nbs/20_report.ipynb #3a8d5226
+_OLD_HTML = ('<!doctype html><html lang="en"><head><meta charset="utf-8">'                  # before there was a mark
+             '<meta name="viewport" content="width=device-width,initial-scale=1"><title>Report: ')
 _OLD_MD = '| model | steps | guidance | NFE | alignment | FID |'
 
 def _is_report(path) -> bool:
     "Was this file written by `report`?"
-    with open(path, encoding='utf-8', errors='replace') as f: start = f.read(4096)
+    with open(path, encoding='utf-8', errors='replace') as f:
+        start = f.read(4096)
     if path.suffix.lower() == '.html': return _HTML_MARK in start or start.startswith(_OLD_HTML)
     return start.startswith(_MD_MARK) or start.startswith('# Report: ') and _OLD_MD in start
 
+# %% ../nbs/20_report.ipynb #7b20a017
 def report_paths(output, # an .html file, or `None`
                  folder # of the run, for the default
                 ) -> tuple:
     "The HTML file and the Markdown file of a report; `ValueError` if they cannot be written or are not reports"
     page = output_path(output or Path(folder)/'report.html', ('.html',))
     for path in (page, output_path(page.with_suffix('.md'), ('.md',))):
-        if path.exists() and not _is_report(path): raise ValueError(f'output: {path} is in the way, and not a report of pdd_nb; choose another name')
+        if path.exists() and not _is_report(path):
+            raise ValueError(f'output: {path} is in the way, and not a report of pdd_nb; choose another name')
     return page, page.with_suffix('.md')
 
 # %% ../nbs/20_report.ipynb #7b20a018
@@ -248,13 +281,15 @@ def report(runs, # folders
            steps=(1, 2, 4, 8) # of the images
           ) -> Path:
     "Write an HTML report on one or several runs, and beside it a Markdown file with the tables"
-    if output: report_paths(output, '')
+    if output:
+        report_paths(output, '')
     data, broken = _read_runs(runs)
     page, tables = report_paths(output, data[0]['folder'])
     _check_comparable(data)
     title = 'Report: ' + ', '.join(r['name'] for r in data)
     remarks = [r['remark'] for r in data if r['remark']] + broken
-    for remark in remarks: _log.warning('%s', remark)
+    for remark in remarks:
+        _log.warning('%s', remark)
     text = _page(title, _body(title, data, remarks, steps_grid([r['folder'] for r in data], steps)))
     lines = [_MD_MARK, f'# {title}', *remarks, markdown(figures(data)), markdown(target_rows(data))]
     save_whole(page, lambda f: f.write(text.encode()))

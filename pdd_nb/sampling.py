@@ -105,9 +105,12 @@ def output_path(path, # file to write
     try:
         if p.is_dir(): raise ValueError(f'{key}: {str(p)!r} is a folder; give the name of a file')
         if not p.parent.is_dir(): raise ValueError(f'{key}: no folder {str(p.parent)!r}; make it first')
-        with tempfile.TemporaryFile(dir=p.parent): pass
-        if p.exists() and not p.is_file(): raise ValueError(f'{key}: {str(p)!r} is not a regular file; choose another name')
-    except OSError as e: raise ValueError(f'{key}: cannot write {str(p)!r} ({e.strerror}); choose another name') from None
+        with tempfile.TemporaryFile(dir=p.parent):
+            pass
+        if p.exists() and not p.is_file():
+            raise ValueError(f'{key}: {str(p)!r} is not a regular file; choose another name')
+    except OSError as e:
+        raise ValueError(f'{key}: cannot write {str(p)!r} ({e.strerror}); choose another name') from None
     return p
 
 # %% ../nbs/10_sampling.ipynb #4694290d
@@ -125,15 +128,17 @@ def save_whole(path, # file to write
             tmp.replace(path)
         finally: tmp.unlink(missing_ok=True)
 
-# %% ../nbs/10_sampling.ipynb #e0960c4b
+# %% ../nbs/10_sampling.ipynb #9a41e2a9
 def _can_save(kind):
     "Can Pillow write an RGB image in this format?"
     with warnings.catch_warnings():
         warnings.simplefilter('error')                                  # a format that Pillow is about to drop
-        try: Image.new('RGB', (16, 16)).save(BytesIO(), kind)
+        try:
+            Image.new('RGB', (16, 16)).save(BytesIO(), kind)
         except Exception: return False                                  # each plugin has an error of its own
     return True
 
+# %% ../nbs/10_sampling.ipynb #e0960c4b
 @cache
 def image_suffixes() -> tuple:
     "File name extensions of the formats that Pillow can write an RGB image in"
@@ -149,22 +154,27 @@ def require_finite(values: Tensor, # of any shape, an image each in the first di
     bad = (~values.flatten(1).isfinite()).any(1).nonzero().flatten().tolist()
     if bad: raise ValueError(f'{what} (not finite: {len(bad)} of {len(values)} images)')
 
-# %% ../nbs/10_sampling.ipynb #2fb661c6
+# %% ../nbs/10_sampling.ipynb #6b9bf67a
 def _check_request(prompt, n, seed, guidance): # of `text_to_image`
     "Refuse what no pipeline can draw"
     if not prompt.strip(): raise ValueError('prompt: expected some text, got none')
-    try: prompt.encode()
+    try:
+        prompt.encode()
     except UnicodeEncodeError: raise ValueError(f'prompt: expected UTF-8 text, got {prompt!r}') from None
     if n < 1: raise ValueError(f'num_inference_steps: expected at least 1, got {n}')
-    if not -2**63 <= seed < 2**64: raise ValueError(f'seed: expected a whole number from -2**63 to 2**64 - 1, got {seed}')
+    if not -2**63 <= seed < 2**64:
+        raise ValueError(f'seed: expected a whole number from -2**63 to 2**64 - 1, got {seed}')
     if not math.isfinite(guidance): raise ValueError(f'guidance_scale: expected a finite number, got {guidance}')
 
+# %% ../nbs/10_sampling.ipynb #2fb661c6
 def _check_steps(family, n): # of the student; number of steps
     "Refuse a number of steps that the scheduler does not make"
     most = family.pipe.scheduler.config.num_train_timesteps
-    if n > most: raise ValueError(f'num_inference_steps: expected at most {most}, the timesteps of the teacher, got {n}')
+    if n > most:
+        raise ValueError(f'num_inference_steps: expected at most {most}, the timesteps of the teacher, got {n}')
     made = len(family.grid(n))
-    if made != n: raise ValueError(f'num_inference_steps: the scheduler makes {made} steps of {n}; choose another number')
+    if made != n:
+        raise ValueError(f'num_inference_steps: the scheduler makes {made} steps of {n}; choose another number')
 
 # %% ../nbs/10_sampling.ipynb #1bf29a4c
 def text_to_image(checkpoint, # folder of a run or of a student
@@ -186,9 +196,13 @@ def text_to_image(checkpoint, # folder of a run or of a student
     _check_steps(f, n)
     options = dict(height=f.resolution, width=f.resolution, generator=torch.Generator().manual_seed(seed), **f.call)
     im = f.pipe(prompt, num_inference_steps=n, guidance_scale=w, output_type='pt', **options).images.float().cpu()
-    require_finite(im, 'checkpoint: the student draws values that are not numbers; train it again with a smaller training.lr')
-    if path: save_whole(path, lambda file: to_pil(im[0]).save(file, Image.registered_extensions()[path.suffix.lower()]))
-    return to_pil(im[0])
+    advice = 'train it again with a smaller training.lr'
+    require_finite(im, f'checkpoint: the student draws values that are not numbers; {advice}')
+    image = to_pil(im[0])
+    if path:
+        kind = Image.registered_extensions()[path.suffix.lower()]
+        save_whole(path, lambda file: image.save(file, kind))
+    return image
 
 # %% ../nbs/10_sampling.ipynb #879e65ca
 draw, fit, predict = sample_images, resize_images, text_to_image

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ROWS', 'Part', 'write_shard', 'read_note', 'is_current', 'rows_per_shard', 'hash_file', 'Shards', 'threads',
-           'hash_files', 'read_index', 'open_folder', 'begin', 'meet', 'task', 'write_captions', 'check_finite',
+           'hash_files', 'read_index', 'open_folder', 'begin', 'meet', 'task', 'write_captions', 'check_finite_rows',
            'encode_captions', 'finish', 'Stored']
 
 # %% ../nbs/12_shards.ipynb #d2724b91
@@ -33,6 +33,7 @@ def _put(path, text):
     tmp.write_text(text, encoding='utf-8')
     os.replace(tmp, path)
 
+# %% ../nbs/12_shards.ipynb #4d86a63e
 def write_shard(path, # of the safetensors file
                 tensors, # dict of tensors `(rows,...)`
                 **note # plain values, for the header
@@ -42,7 +43,7 @@ def write_shard(path, # of the safetensors file
     tensors = {k: v.contiguous() for k, v in tensors.items()}
     try:
         save_file(tensors, tmp, dict(note=json.dumps(note)))
-        tmp.chmod(0o644)                                               # safetensors writes files that others cannot read
+        tmp.chmod(0o644)                                               # others cannot read what safetensors writes
         os.replace(tmp, path)
     except (SafetensorError, OSError) as e: raise OSError(f'{path}: cannot be written ({e})') from None
 
@@ -50,14 +51,17 @@ def write_shard(path, # of the safetensors file
 def read_note(path):
     "The note of a shard; `None` where there is no whole shard"
     try:
-        with safe_open(path, 'pt') as f: return json.loads((f.metadata() or {})['note'])
+        with safe_open(path, 'pt') as f:
+            return json.loads((f.metadata() or {})['note'])
     except (OSError, SafetensorError, KeyError, ValueError): return None
 
+# %% ../nbs/12_shards.ipynb #3e6f9326
 def is_current(path, content): # of a shard; the hash of what it is to be made from
     "Is there a whole shard, made from this content?"
     note = read_note(path)
     return note is not None and note.get('content') == content
 
+# %% ../nbs/12_shards.ipynb #b921fd58
 def rows_per_shard(example, # tensors of one row
                    most, # rows
                    size=2**27 # bytes
@@ -70,9 +74,11 @@ def hash_file(path) -> str:
     "SHA-256 of a file's content"
     h = hashlib.sha256()
     with open(path, 'rb') as f:
-        while block := f.read(2**20): h.update(block)
+        while block := f.read(2**20):
+            h.update(block)
     return h.hexdigest()
 
+# %% ../nbs/12_shards.ipynb #3de7f4ce
 def _entry(path, rows):
     "A file in the index"
     return dict(file=path.name, rows=rows, bytes=path.stat().st_size, sha256=hash_file(path))
@@ -87,6 +93,7 @@ class Shards:
         self.open = lru_cache(64)(lambda s: safe_open(self.files[s], 'pt'))
     def __len__(self): return int(self.ends[-1])
 
+# %% ../nbs/12_shards.ipynb #8e1b76a9
 @patch
 def take(self: Shards,
          idx: Tensor, # rows `(b,)`
@@ -109,7 +116,8 @@ def load(self: Shards, device='cpu'): # dict of `(n,...)`
         with safe_open(self.files[s], 'pt') as f:
             for k in f.keys():
                 t = f.get_tensor(k)
-                if not s: out[k] = torch.empty(len(self), *t.shape[1:], dtype=t.dtype, device=device)
+                if not s:
+                    out[k] = torch.empty(len(self), *t.shape[1:], dtype=t.dtype, device=device)
                 out[k][lo:hi] = t
         lo = hi
     return out
@@ -119,8 +127,10 @@ def load(self: Shards, device='cpu'): # dict of `(n,...)`
 def threads(n=None): # how many; default: one for each core, at most 8
     "A pool of threads; what waits in it is cancelled when the context is left, by an error or Ctrl-C too"
     pool = ThreadPoolExecutor(n or min(8, os.cpu_count() or 1))
-    try: yield pool
-    finally: pool.shutdown(cancel_futures=True)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 # %% ../nbs/12_shards.ipynb #6b195585
 _SETTLED = 2*10**9    # nanoseconds without a change after which a file's times are trusted
@@ -139,10 +149,12 @@ def _hash_known(path, known): # of a file; what is remembered: path -> stamp and
 # %% ../nbs/12_shards.ipynb #7830c9e6
 def _load_hashes(memory):
     "What is remembered: path -> stamp and hash"
-    try: known = json.loads(memory.read_text(encoding='utf-8'))
+    try:
+        known = json.loads(memory.read_text(encoding='utf-8'))
     except (OSError, ValueError): return {}
     return known if isinstance(known, dict) else {}
 
+# %% ../nbs/12_shards.ipynb #a41ea721
 def hash_files(paths, # of regular files
                memory, # file that remembers hashes
                run, # processes
@@ -150,8 +162,10 @@ def hash_files(paths, # of regular files
               ):
     "SHA-256 of each file's content, by path; each process reads its share"
     known, mine = _load_hashes(memory), paths[run.process_index::run.num_processes]
-    with threads() as pool: found = list(bar(pool.map(partial(_hash_known, known=known), mine), total=len(mine)))
-    found = dict(kv for part in gather_object([list(zip(map(str, mine), found))]) for kv in part)
+    with threads() as pool:
+        hashed = list(bar(pool.map(partial(_hash_known, known=known), mine), total=len(mine)))
+    parts = gather_object([list(zip(map(str, mine), hashed))])
+    found = {path: values for part in parts for path, values in part}
     if run.is_main_process and paths:
         keep = {p: (stamp, h) for p, (stamp, h, settled) in found.items() if settled}
         _put(memory, json.dumps(keep))
@@ -162,26 +176,30 @@ def _entries(index):
     "The files that an index lists"
     return [e for v in index.values() if isinstance(v, list) for e in v if isinstance(e, dict)]
 
+# %% ../nbs/12_shards.ipynb #56468619
 def _is_index(index):
     "Is this what a pass over data wrote?"
     if not isinstance(index, dict) or not {'kind', 'complete', 'weights'} <= set(index): return False
     return all({'file', 'rows', 'bytes', 'sha256'} <= set(e) for e in _entries(index))
 
+# %% ../nbs/12_shards.ipynb #f848b04e
 def _load_index(folder):
     "The index of a folder; `{}` if there is none"
     path = folder/'index.json'
-    try: index = json.loads(path.read_text(encoding='utf-8'))
+    try:
+        index = json.loads(path.read_text(encoding='utf-8'))
     except FileNotFoundError: return {}
     except ValueError as e:
         raise ValueError(f'data.encoded: {path} is not valid JSON ({e}); delete the folder and encode again') from None
-    if not _is_index(index): raise ValueError(f'data.encoded: {path} is not the index of encoded data; give another folder')
+    if not _is_index(index):
+        raise ValueError(f'data.encoded: {path} is not the index of encoded data; give another folder')
     return index
 
 # %% ../nbs/12_shards.ipynb #98c3224d
 _AGAIN = 'encode again: what is whole is kept'
 
 def _check_entry(path, e, hashes): # of a file; its entry; compare the hash too
-    "Raise `ValueError` unless a file is as the index says"
+    "Raise `ValueError` unless a file matches its entry in the index"
     if not path.is_file(): raise ValueError(f'data.encoded: {path} is missing; {_AGAIN}')
     n = path.stat().st_size
     if n != e['bytes']:
@@ -189,6 +207,7 @@ def _check_entry(path, e, hashes): # of a file; its entry; compare the hash too
     if hashes and hash_file(path) != e['sha256']:
         raise ValueError(f'data.encoded: {path} was changed (its hash differs from the index); delete it and {_AGAIN}')
 
+# %% ../nbs/12_shards.ipynb #e7ea5e3f
 def read_index(folder,
                kind, # 'encoded' or 'trajectories'
                hashes=False # read every file and compare its hash
@@ -201,7 +220,8 @@ def read_index(folder,
         holds = f"holds data of kind {index['kind']!r}, expected {kind!r}"
         raise ValueError(f"data.encoded: {folder} {holds}; give another folder")
     if not index['complete']: raise ValueError(f'data.encoded: {folder} is not finished; {_AGAIN}')
-    for e in _entries(index): _check_entry(folder/e['file'], e, hashes)
+    for e in _entries(index):
+        _check_entry(folder/e['file'], e, hashes)
     return index
 
 # %% ../nbs/12_shards.ipynb #9a8d0267
@@ -212,7 +232,8 @@ def open_folder(folder, # a path
                 what # what the folder is for
                ):
     "Make a folder, or refuse one that was made for something else; returns its index, or `{}`"
-    try: folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise ValueError(f'data.encoded: cannot write to {folder} ({e.strerror}); choose another folder') from None
     old = _load_index(folder)
@@ -222,8 +243,8 @@ def open_folder(folder, # a path
             raise ValueError(f'data.encoded: {folder} {differs}; give another folder, or delete this one')
     foreign = [] if old else sorted(p.name for pattern in _OWN for p in folder.glob(pattern))
     if foreign:
-        raise ValueError(f'data.encoded: {folder} has no index.json, and holds {foreign[0]}, which would be overwritten; '
-                         'give another folder')
+        raise ValueError(f'data.encoded: {folder} has no index.json, and holds {foreign[0]}, '
+                         'which would be overwritten; give another folder')
     return old
 
 # %% ../nbs/12_shards.ipynb #1ae7a4e5
@@ -236,10 +257,12 @@ def _check_origin(folder, old, what): # the former index; what the folder is for
                          'give another folder, or delete this one')
     return True
 
+# %% ../nbs/12_shards.ipynb #e412c2db
 def _is_whole(folder, index):
     "Is a folder finished, with all its files?"
     if not index.get('complete'): return False
-    try: read_index(folder, index['kind'])
+    try:
+        read_index(folder, index['kind'])
     except ValueError: return False
     return True
 
@@ -248,11 +271,13 @@ def _start(folder, what, old):
     "Remove damaged files, and write an index that is not complete yet"
     for e in _entries(old):
         path = folder/os.path.basename(e['file'])
-        if path.is_file() and path.stat().st_size != e['bytes']: path.unlink()
+        if path.is_file() and path.stat().st_size != e['bytes']:
+            path.unlink()
     previous = sorted({*old.get('previous', []), *(e['file'] for e in _entries(old))})
     more = dict(previous=previous) if previous else {}
     _put(folder/'index.json', json.dumps(what | more | dict(complete=False), indent=1))
 
+# %% ../nbs/12_shards.ipynb #64898bb4
 def begin(folder, # a path
           what, # what the folder is for; 'source' is a hash of the content, 'origin' where it is
           run # processes
@@ -263,7 +288,8 @@ def begin(folder, # a path
     run.wait_for_everyone()
     if not changed and _is_whole(folder, old): return True
     if run.is_main_process:
-        if changed: _log.warning('data.source: %s has changed since %s was made; encoding what changed', what['origin'], folder)
+        if changed:
+            _log.warning('data.source: %s has changed since %s was made; encoding what changed', what['origin'], folder)
         _start(folder, what, old)
     run.wait_for_everyone()
     return False
@@ -274,16 +300,18 @@ def meet(wanted, # paths of shards -> the hashes of what they are made from
         ):
     "Wait until all shards are there and all processes are here; watching files has no time limit, as a barrier has"
     for path, content in wanted.items():
-        while not is_current(path, content): time.sleep(.2)
+        while not is_current(path, content):
+            time.sleep(.2)
     run.wait_for_everyone()
 
-def task(teacher, # with `name`, `mark` and `device`
+# %% ../nbs/12_shards.ipynb #c608e06d
+def task(teacher, # with `name`, `fingerprint` and `device`
          kind, # 'encoded' or 'trajectories'
          **more # plain values
         ):
     "The processes that accelerate started, and what a folder is for"
     run = PartialState(cpu=torch.device(teacher.device).type == 'cpu')
-    return run, dict(kind=kind, teacher=str(teacher.name), weights=teacher.mark, **more)
+    return run, dict(kind=kind, teacher=str(teacher.name), weights=teacher.fingerprint, **more)
 
 # %% ../nbs/12_shards.ipynb #035cc30d
 ROWS = 2**20    # row numbers to a shard
@@ -291,14 +319,16 @@ ROWS = 2**20    # row numbers to a shard
 class _Distinct:
     "Numbers the distinct ones among many texts, in order of their first appearance"
     def __init__(self):
-        self.db = sqlite3.connect('')
+        self.db, self.n = sqlite3.connect(''), 0
         self.db.execute('create table t (row integer primary key, text text unique)')
+    def __len__(self): return self.n
     def add(self, text):
         "The number of a text, and whether it is new"
         hit = self.db.execute('select row from t where text = ?', (text,)).fetchone()
-        if hit: return hit[0] - 1, False
-        return self.db.execute('insert into t (text) values (?)', (text,)).lastrowid - 1, True
-    def __len__(self): return self.db.execute('select count(*) from t').fetchone()[0]
+        if hit: return hit[0], False
+        self.db.execute('insert into t values (?, ?)', (self.n, text))
+        self.n += 1
+        return self.n - 1, True
 
 # %% ../nbs/12_shards.ipynb #1e1da082
 def _write_rows(folder, k, rows):
@@ -307,26 +337,31 @@ def _write_rows(folder, k, rows):
     write_shard(path, dict(row=torch.tensor(rows)))
     return _entry(path, len(rows))
 
+# %% ../nbs/12_shards.ipynb #e41c07f3
 def write_captions(folder, # a path
                    texts, # captions of all items, one after the other
                    block=ROWS # rows to a shard
                   ):
-    "Write distinct captions, a line each, and each item's row among them; returns the rows' entries and the number of distinct ones"
+    """Write distinct captions, a line each, and each item's row among them.
+
+    Returns the rows' entries in the index and the number of distinct captions."""
     distinct, rows, entries, tmp = _Distinct(), [], [], folder/'.captions.jsonl'
     with open(tmp, 'w', encoding='utf-8') as f:
         for text in texts:
             row, new = distinct.add(text)
-            if new: f.write(json.dumps(text) + '\n')
+            if new:
+                f.write(json.dumps(text) + '\n')
             rows.append(row)
             if len(rows) == block:
                 entries.append(_write_rows(folder, len(entries), rows))
                 rows = []
-    if rows: entries.append(_write_rows(folder, len(entries), rows))
+    if rows:
+        entries.append(_write_rows(folder, len(entries), rows))
     os.replace(tmp, folder/'captions.jsonl')
     return entries, len(distinct)
 
 # %% ../nbs/12_shards.ipynb #5faabead
-def check_finite(x: Tensor, # `(b,...)`
+def check_finite_rows(x: Tensor, # `(b,...)`
                  names, # of the rows
                  what # 'latents'; 'text embeddings'
                 ):
@@ -334,11 +369,13 @@ def check_finite(x: Tensor, # `(b,...)`
     finite = x.flatten(1).isfinite().all(1).tolist()
     bad = [n if len(n) <= 60 else f'{n[:60]}...' for n, ok in zip(names, finite) if not ok]
     if not bad: return
-    all_bad = len(bad) == len(names)
-    advice = ('the encoder overflows or has broken weights: use a teacher that works in this precision, or a wider one'
-              if all_bad else 'remove them or mend them')
-    raise ValueError(f"{'model.teacher.name' if all_bad else 'data.source'}: {what} of {len(bad)} of {len(names)} items are not "
-                     f"finite, such as {', '.join(map(repr, bad[:3]))}; nothing of them was stored; {advice}")
+    key, advice = 'data.source', 'remove them or mend them'
+    if len(bad) == len(names):
+        key, advice = 'model.teacher.name', _OVERFLOW
+    items = f'{what} of {len(bad)} of {len(names)} items are not finite, such as {", ".join(map(repr, bad[:3]))}'
+    raise ValueError(f'{key}: {items}; nothing of them was stored; {advice}')
+
+_OVERFLOW = 'the encoder overflows or has broken weights: use a teacher that works in this precision, or a wider one'
 
 # %% ../nbs/12_shards.ipynb #58b12cbb
 Part = namedtuple('Part', 'path content rows')    # a shard: its file, a hash of what it was made from, its rows
@@ -349,10 +386,12 @@ def _embed(teacher, captions, batch, bar):
     for i in range(0, len(captions), batch):
         some = captions[i:i + batch]
         parts.append({k: v.cpu() for k, v in teacher.encode(some).items()})
-        for v in parts[-1].values(): check_finite(v, some, 'text embeddings')
+        for v in parts[-1].values():
+            check_finite_rows(v, some, 'text embeddings')
         bar.update(len(some))
     return {k: torch.cat([p[k] for p in parts]) for k in parts[0]}
 
+# %% ../nbs/12_shards.ipynb #c2bcbf2f
 def encode_captions(teacher, # with `encode(texts)` -> dict of tensors
                     folder, # that holds the captions
                     batch, most, # captions to a call; rows to a shard
@@ -367,7 +406,8 @@ def encode_captions(teacher, # with `encode(texts)` -> dict of tensors
             mine = len(parts) % run.num_processes == run.process_index
             if mine and not is_current(path, content):
                 write_shard(path, _embed(teacher, [json.loads(l) for l in lines], batch, bar), content=content)
-            else: bar.update(len(lines))
+            else:
+                bar.update(len(lines))
             parts.append(Part(path, content, len(lines)))
     return parts
 
@@ -385,7 +425,8 @@ def finish(folder, # a path
     own = {e['file'] for e in _entries(index)}
     for name in _load_index(folder).get('previous', []):
         path = folder/os.path.basename(name)
-        if name not in own and path.is_file(): path.unlink()
+        if name not in own and path.is_file():
+            path.unlink()
     _put(folder/'index.json', json.dumps(index, indent=1))
 
 # %% ../nbs/12_shards.ipynb #ba185e64
@@ -400,31 +441,34 @@ class Stored:
         self.row = Shards(folder, self.index['rows']).load()['row']
         self.nbytes = sum(p.nbytes for p in self.parts)
     def __len__(self): return len(self.row)
-    def captions(self):
-        "All distinct captions; item `i` has number `row[i]`"
-        with open(self.folder/'captions.jsonl', encoding='utf-8') as f: return [json.loads(l) for l in f]
+    def take(self,
+             part, # 0: states; 1: conditions
+             idx: Tensor, # rows `(b,)`
+             names=None, # of the tensors; default: all
+             at=None # place in the second dimension, `(b,)`; default: the whole row
+            ): # dict of `(b,...)`
+        "Read some rows, from memory if all may be held there"
+        if self.nbytes > self.keep: return self.parts[part].take(idx, names, at)
+        if self._held is None:
+            self._held = self.load_all()
+        found = {k: v for k, v in self._held[part].items() if k in (names or [k])}
+        return {k: v[idx] if at is None else v[idx, at] for k, v in found.items()}
+
+# %% ../nbs/12_shards.ipynb #dffdf975
+@patch
+def captions(self: Stored):
+    "All distinct captions; item `i` has number `row[i]`"
+    with open(self.folder/'captions.jsonl', encoding='utf-8') as f:
+        return [json.loads(l) for l in f]
 
 # %% ../nbs/12_shards.ipynb #de7f4462
 @patch
 def load_all(self: Stored, device='cpu'):
-    """States of all items, conditions of all distinct captions (dicts of tensors), and each item's row `(n,)` among these.
+    """States of all items, conditions of all distinct captions, and each item's row `(n,)` among these.
 
-    `None` if they are more than `keep` bytes."""
+    Two dicts of tensors and a tensor; `None` if they are more than `keep` bytes."""
     if self.nbytes > self.keep: return None
     return *[p.load(device) for p in self.parts], self.row.to(device)
-
-@patch
-def take(self: Stored,
-         part, # 0: states; 1: conditions
-         idx: Tensor, # rows `(b,)`
-         names=None, # of the tensors; default: all
-         at=None # place in the second dimension, `(b,)`; default: the whole row
-        ): # dict of `(b,...)`
-    "Read some rows, from memory if all may be held there"
-    if self.nbytes > self.keep: return self.parts[part].take(idx, names, at)
-    if self._held is None: self._held = self.load_all()
-    found = {k: v for k, v in self._held[part].items() if k in (names or [k])}
-    return {k: v[idx] if at is None else v[idx, at] for k, v in found.items()}
 
 # %% ../nbs/12_shards.ipynb #f47b031e
 @patch

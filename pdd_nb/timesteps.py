@@ -32,7 +32,8 @@ class Schedule:
     def of(cls, scheduler): # any diffusers scheduler with `alphas_cumprod`
         "The schedule of a diffusers scheduler"
         kind, known = scheduler.config.prediction_type, PREDICTION_TYPES[:3]
-        if kind not in known: raise ValueError(f'scheduler prediction_type: expected one of {", ".join(known)}, got {kind!r}')
+        if kind not in known:
+            raise ValueError(f'scheduler prediction_type: expected one of {", ".join(known)}, got {kind!r}')
         abar = scheduler.alphas_cumprod.double().clamp(min=2**-24)
         return cls(abar.sqrt(), (1 - abar).sqrt(), kind)
 
@@ -63,7 +64,7 @@ class Grid:
         alpha, sigma = self.alpha.to(device, dtype), self.sigma.to(device, dtype)
         return Grid(self.t.to(device), alpha, sigma, self.walked)
 
-# %% ../nbs/02_timesteps.ipynb #79fcfff8
+# %% ../nbs/02_timesteps.ipynb #3d68ac52
 _STEPS = 'model.teacher.num_inference_steps'
 
 def _points(levels, # `(T,)`
@@ -74,25 +75,30 @@ def _points(levels, # `(T,)`
 def trailing_grid(schedule: Schedule, n) -> Grid: # number of steps, 1 to T
     "The grid of `n` trailing timesteps"
     T = len(schedule)
-    if not 1 <= n <= T: raise ValueError(f'{_STEPS}: expected 1 to {T}, the timesteps that the teacher was trained on, got {n}')
+    if not 1 <= n <= T:
+        raise ValueError(f'{_STEPS}: expected 1 to {T}, the timesteps that the teacher was trained on, got {n}')
     walked = torch.from_numpy(np.arange(T, 0, -T/n).round() - 1)      # as diffusers computes them
     t = walked[:n].long()
     return Grid(t.float(), _points(schedule.alpha, t, 1.), _points(schedule.sigma, t, 0.), len(walked))
 
-# %% ../nbs/02_timesteps.ipynb #07ae7175
+# %% ../nbs/02_timesteps.ipynb #d7f1b0b9
 def _check_nested(fine, coarse):
     "Every second timestep of the teacher is one of the student, and diffusers takes as many steps as it is asked for"
     other = 'start from another number of steps'
     if not torch.equal(fine.t[::2], coarse.t):
-        raise ValueError(f'{_STEPS}: the timesteps of {len(coarse)} steps are not among those of {len(fine)}; {other}')
+        raise ValueError(f'{_STEPS}: the timesteps of {len(coarse)} steps are not among those of {len(fine)}; '
+                         f'{other}')
     for g in (coarse, fine):
         if g.walked > len(g):
-            raise ValueError(f'{_STEPS}: diffusers takes {g.walked} steps where {len(g)} are asked (a rounding error); {other}')
+            raise ValueError(f'{_STEPS}: diffusers takes {g.walked} steps where {len(g)} are asked (a rounding '
+                             f'error); {other}')
 
-def stage_grids(grid, start, target): # `grid(n)`, such as `trailing_grid` gives; list of `(teacher's grid, student's grid)`, one per stage
-    "The grids of all stages, each student's nested in its teacher's, and each one that diffusers walks"
+def stage_grids(grid, # `grid(n)`, such as `trailing_grid` gives
+                start, target): # steps of the first teacher and of the last student
+    "Teacher's and student's grid of each stage, the student's nested in the teacher's; diffusers walks each of them"
     pairs = [(grid(2*n), grid(n)) for n in halvings(start, target)]
-    for fine, coarse in pairs: _check_nested(fine, coarse)
+    for fine, coarse in pairs:
+        _check_nested(fine, coarse)
     return pairs
 
 # %% ../nbs/02_timesteps.ipynb #a0d345de
@@ -102,10 +108,12 @@ def bcast(v: Tensor, # `(b,)`
     "`v` shaped to multiply `x`, sample by sample"
     return v.reshape(-1, *[1]*(x.ndim - 1)).to(x.dtype)
 
-# %% ../nbs/02_timesteps.ipynb #f95be03a
+# %% ../nbs/02_timesteps.ipynb #ab991509
 def _unknown(kind): return ValueError(f'prediction type: expected one of {", ".join(PREDICTION_TYPES)}, got {kind!r}')
 
-def to_x(pred: Tensor, xt: Tensor, alpha: Tensor, sigma: Tensor, kind): # `(b,c,h,w)` twice, `(b,)` twice, prediction type
+def to_x(pred: Tensor, xt: Tensor, # `(b,c,h,w)`
+         alpha: Tensor, sigma: Tensor, # `(b,)`
+         kind): # one of `PREDICTION_TYPES`
     "The clean image that a prediction at `xt` implies"
     a, s = bcast(alpha, xt), bcast(sigma, xt)
     if kind == 'epsilon': return (xt - s*pred)/a
@@ -114,7 +122,7 @@ def to_x(pred: Tensor, xt: Tensor, alpha: Tensor, sigma: Tensor, kind): # `(b,c,
     if kind == 'flow': return xt - s*pred
     raise _unknown(kind)
 
-# %% ../nbs/02_timesteps.ipynb #a3bd4fb2
+# %% ../nbs/02_timesteps.ipynb #2e7c3a7a
 def from_x(x: Tensor, xt: Tensor, alpha: Tensor, sigma: Tensor, kind):
     "The prediction at `xt` that implies the clean image `x`: the inverse of `to_x`"
     a, s = bcast(alpha, xt), bcast(sigma, xt)
@@ -124,7 +132,7 @@ def from_x(x: Tensor, xt: Tensor, alpha: Tensor, sigma: Tensor, kind):
     if kind == 'flow': return (xt - x)/s
     raise _unknown(kind)
 
-# %% ../nbs/02_timesteps.ipynb #59bb984d
+# %% ../nbs/02_timesteps.ipynb #af5c434a
 def noisify(x: Tensor, noise: Tensor, # `(b,...)`
             alpha: Tensor, sigma: Tensor): # `(b,)`
     "$x_t = \\alpha_t x + \\sigma_t \\epsilon$, `(b,...)`"
@@ -133,11 +141,11 @@ def noisify(x: Tensor, noise: Tensor, # `(b,...)`
 # %% ../nbs/02_timesteps.ipynb #e6cd5a12
 def ddim_step(x: Tensor, xt: Tensor, # `(b,...)`
               alpha, sigma, alpha_s, sigma_s): # `(b,)` each, as of `Grid.at`
-    "From `xt` at (alpha, sigma) to (alpha_s, sigma_s), given the predicted clean image `x`; Song et al. 2020, eq. 12, eta=0"
+    "From `xt` at (alpha, sigma) to (alpha_s, sigma_s), given the predicted clean image `x`; DDIM, eq. 12 with eta=0"
     r = sigma_s/sigma
     return bcast(alpha_s - r*alpha, xt)*x + bcast(r, xt)*xt
 
-# %% ../nbs/02_timesteps.ipynb #2dce2f69
+# %% ../nbs/02_timesteps.ipynb #a717b969
 def two_step_target(xt: Tensor, xs: Tensor, # `(b,...)`
                     alpha, sigma, alpha_s, sigma_s): # `(b,)` each
     "The clean image for which one step from `xt` lands on `xs`; Salimans & Ho 2022, algorithm 2"
@@ -145,8 +153,9 @@ def two_step_target(xt: Tensor, xs: Tensor, # `(b,...)`
     return (xs - bcast(r, xt)*xt)/bcast(alpha_s - r*alpha, xt)
 
 # %% ../nbs/02_timesteps.ipynb #a9bd522e
-PLAIN = dict(timestep_spacing='trailing', final_sigmas_type='zero', interpolation_type='linear', timestep_type='discrete',
-             use_karras_sigmas=False, use_exponential_sigmas=False, use_beta_sigmas=False)     # of a student's scheduler
+PLAIN = dict(timestep_spacing='trailing', final_sigmas_type='zero', interpolation_type='linear',
+             timestep_type='discrete', use_karras_sigmas=False, use_exponential_sigmas=False,
+             use_beta_sigmas=False)     # of a student's scheduler
 
 def student_scheduler(scheduler): # the teacher's scheduler
     "The scheduler to save with a student: `num_inference_steps=n` walks exactly `trailing_grid(..., n)`"
@@ -154,7 +163,7 @@ def student_scheduler(scheduler): # the teacher's scheduler
     shared = {k: v for k, v in scheduler.config.items() if k in known}
     return EulerDiscreteScheduler.from_config(shared, **PLAIN)
 
-# %% ../nbs/02_timesteps.ipynb #e7894cf7
+# %% ../nbs/02_timesteps.ipynb #95ea6407
 def is_flow(scheduler) -> bool:
     "Is it a scheduler of flow matching?"
     return isinstance(scheduler, FlowMatchEulerDiscreteScheduler) or bool(scheduler.config.get('use_flow_sigmas'))
@@ -164,30 +173,35 @@ def has_timesteps(scheduler) -> bool:
     discrete = scheduler.config.get('timestep_type') != 'continuous'
     return discrete and torch.is_tensor(getattr(scheduler, 'alphas_cumprod', None))
 
-# %% ../nbs/02_timesteps.ipynb #774428ee
+# %% ../nbs/02_timesteps.ipynb #3d053a3c
 def check_scheduler(scheduler, # of a teacher
                     key='model.teacher.name'): # for errors
     "Refuse, in one line, a scheduler that a student could not be trained for"
     if is_flow(scheduler): return
     kind = type(scheduler).__name__
     if not has_timesteps(scheduler):
-        raise ValueError(f'{key}: its {kind} is not understood; expected discrete timesteps (such as DDIMScheduler), or flow matching')
-    try: schedule, saved = Schedule.of(scheduler), student_scheduler(scheduler)
-    except (ValueError, NotImplementedError) as e: raise ValueError(f'{key}: its {kind} is not understood ({e})') from None
+        raise ValueError(f'{key}: its {kind} is not understood; expected discrete timesteps (such as '
+                         'DDIMScheduler), or flow matching')
+    try:
+        schedule, saved = Schedule.of(scheduler), student_scheduler(scheduler)
+    except (ValueError, NotImplementedError) as e:
+        raise ValueError(f'{key}: its {kind} is not understood ({e})') from None
     if not torch.allclose(Schedule.of(saved).alpha, schedule.alpha, atol=1e-6):
-        raise ValueError(f'{key}: the noise levels of its {kind} are not understood (EulerDiscreteScheduler has others)')
+        raise ValueError(f'{key}: the noise levels of its {kind} are not understood (EulerDiscreteScheduler has '
+                         'others)')
     if schedule.prediction_type == 'epsilon' and schedule.alpha[-1] <= 2**-12:
-        raise ValueError(f'{key}: its {kind} has zero terminal SNR, where a prediction of noise says nothing about the image; '
-                         'expected v-prediction, or rescale_betas_zero_snr false in scheduler/scheduler_config.json')
+        raise ValueError(f'{key}: its {kind} has zero terminal SNR, where predicted noise says nothing '
+                         'about the image; expected v-prediction, or rescale_betas_zero_snr false in scheduler/scheduler_config.json')
 
-# %% ../nbs/02_timesteps.ipynb #0e7091b0
+# %% ../nbs/02_timesteps.ipynb #8600a0df
 def check_steps(scheduler, # such as a student is saved with
                 n, key='num_inference_steps'): # for errors
     "Refuse a number of steps for which diffusers takes another number"
     s = copy.deepcopy(scheduler)
     s.set_timesteps(n)
     if len(s.timesteps) != n:
-        raise ValueError(f'{key}: diffusers takes {len(s.timesteps)} steps where {n} are asked (a rounding error); use another number')
+        raise ValueError(f'{key}: diffusers takes {len(s.timesteps)} steps where {n} are asked (a rounding '
+                         'error); use another number')
 
 # %% ../nbs/02_timesteps.ipynb #87f41782
 def _shift(config, mu):
@@ -197,12 +211,12 @@ def _shift(config, mu):
 
 def flow_scheduler(scheduler, # the teacher's, for flow matching
                    mu=None): # exponent of a dynamic shift
-    "The same for flow matching: the first order of DPM-Solver++ is Euler's step, and it spaces its steps so that halves nest"
+    "The same for flow matching: the first order of DPM-Solver++ is Euler's step, with spacings that nest"
     c = scheduler.config
     return DPMSolverMultistepScheduler(c.num_train_timesteps, solver_order=1, prediction_type='flow_prediction',
                                        use_flow_sigmas=True, flow_shift=_shift(c, mu), final_sigmas_type='zero')
 
-# %% ../nbs/02_timesteps.ipynb #dddba4da
+# %% ../nbs/02_timesteps.ipynb #9074e621
 def scheduler_grid(scheduler, n, # of flow matching; number of steps
                    **options): # of its `set_timesteps`, instead of the number of steps
     "The grid that a scheduler walks"

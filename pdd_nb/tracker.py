@@ -48,7 +48,7 @@ class TimestepDivergenceTracker:
                 ):
         self.cfg = cfg or Curriculum()
         self.num_regions, self.device = self.cfg.num_regions, torch.device(device)
-        self.history = []                                          # a dict for each commit
+        self.history: list[dict] = []                              # one for each commit
         self.reset()
 
     def reset(self):

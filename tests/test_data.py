@@ -16,7 +16,7 @@ class Teacher:
     "The embedded one; process 1 kills itself at its call number `at`"
     def __init__(self, at):
         self.family = family_of(load_pipeline(), 'embedded')
-        self.name, self.mark, self.resolution, self.device = 'embedded', self.family.mark, 64, 'cpu'
+        self.name, self.fingerprint, self.resolution, self.device = 'embedded', self.family.fingerprint, 64, 'cpu'
         self.dies(at)
     def dies(self, at): self.left = at if os.environ.get('RANK') == '1' else 0
     def tick(self):

@@ -16,7 +16,7 @@ NEEDED = {f'pdd_nb/assets/{f}' for f in ('teacher/model_index.json', 'teacher/un
           'teacher/text_encoder/model.safetensors', 'teacher/tokenizer/tokenizer.json', 'teacher/scheduler/scheduler_config.json', 'clip/model.safetensors', 'reader/model.safetensors')} \
          | {f'pdd_nb/configs/{c}.yaml' for c in ('default', 'ablation', 'long')}
 
-def shipped(): return NEEDED | {str(p.relative_to(root)) for k in ('assets', 'configs') for p in (root/'pdd_nb'/k).rglob('*') if p.is_file()} | {f'pdd_nb/{p.name}' for p in (root/'pdd_nb').glob('*.py')}
+def shipped(): return NEEDED | {str(p.relative_to(root)) for k in ('assets', 'configs') for p in (root/'pdd_nb'/k).rglob('*') if p.is_file()} | {f'pdd_nb/{p.name}' for pattern in ('*.py', '*.pyi', 'py.typed') for p in (root/'pdd_nb').glob(pattern)}
 
 def test_wheel_and_sdist_are_complete(dist):
     wheel, = dist.glob('*.whl'); sdist, = dist.glob('*.tar.gz')

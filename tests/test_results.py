@@ -7,18 +7,18 @@ import pytest, torch
 from PIL import Image
 
 from pdd_nb import evaluation, export, report, sampling
-from pdd_nb.config import Evaluation, load_config, save_config
+from pdd_nb.config import Evaluation, Model, Student, load_config, save_config
 from pdd_nb.families import asset, family_of, load_pipeline
-from pdd_nb.models import Pair, save_student, student_hash
+from pdd_nb.models import Networks, save_student, student_hash
 
 SETTINGS = ('device=cpu', 'model.teacher.num_inference_steps=4', 'model.student.num_inference_steps=2', 'model.student.lora_rank=2',
             'evaluation.prompts=4', 'evaluation.reference=16', 'evaluation.replicates=4', 'data.valid_size=8', 'curriculum.num_regions=2')
 
 def untrained(folder, seed):
     "A run whose student has random weights"
-    pair = Pair(family_of(load_pipeline(), 'embedded'), 2)
-    for p in pair.weights().values(): p.data = .05*torch.randn(p.shape, generator=torch.Generator().manual_seed(seed))
-    save_student(folder/'student', pair, 2)
+    nets = Networks(family_of(load_pipeline(), 'embedded'), Model(student=Student(lora_rank=2)))
+    for p in nets.weights().values(): p.data = .05*torch.randn(p.shape, generator=torch.Generator().manual_seed(seed))
+    save_student(folder/'student', nets, 2)
     save_config(load_config('default', f'output={folder}', *SETTINGS), folder/'config.yaml')
     return folder
 

@@ -12,7 +12,7 @@ from pdd_nb.encoded import Encoded, preencode, store_trajectories
 
 class Teacher:
     "Its latents are small images; it counts what it encodes"
-    name, mark, resolution, device = 'toy', 'abc', 16, 'cpu'
+    name, fingerprint, resolution, device = 'toy', 'abc', 16, 'cpu'
     def __init__(self): self.images, self.captions = 0, []
     def latents(self, x):
         self.images += len(x)
@@ -160,7 +160,7 @@ def test_other_data_another_teacher_and_foreign_folders_are_refused(tmp_path):
     before = contents(tmp_path/'enc')
     assert 'was made from' in wrong(encode, Folder(folder(tmp_path/'q', 4)), tmp_path/'enc')
     other = Teacher()
-    other.mark = 'def'
+    other.fingerprint = 'def'
     assert "was made with weights 'abc'" in wrong(encode, Folder(tmp_path/'p'), tmp_path/'enc', other)
     assert contents(tmp_path/'enc') == before
     (tmp_path/'mine').mkdir()

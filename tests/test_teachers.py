@@ -200,6 +200,17 @@ def test_a_part_that_is_not_whole_is_refused_by_name(family, part, folders, tmp_
     edit(p/part, lambda ts: whole | {first: whole[first].masked_fill(torch.arange(whole[first].numel()).view(whole[first].shape) == 7, float('nan'))})
     refused(load_pipeline, p, says=f'{part} of {p} has numbers that are not finite ({first}')
 
+def test_parts_of_another_model_that_are_whole(folders, tmp_path):
+    for n, (family, part, other) in enumerate([('SD 1.5', 'text_encoder', 'SD 3/text_encoder_3'), ('SD 3', 'text_encoder_3', 'FLUX.1/text_encoder_2'), ('SD 1.5', 'vae', 'SD 3/vae')]):
+        p = copied(folders[family], tmp_path/str(n))
+        shutil.rmtree(p/part)
+        source, folder = other.split('/')
+        shutil.copytree(folders[source]/folder, p/part)
+        index = json.loads((p/'model_index.json').read_text(encoding='utf-8'))
+        index[part] = json.loads((folders[source]/'model_index.json').read_text(encoding='utf-8'))[folder]
+        (p/'model_index.json').write_text(json.dumps(index), encoding='utf-8')
+        refused(lambda: family_of(load_pipeline(p)), says='model.teacher.name: the ')
+
 def test_weights_that_overflow_in_half_precision(folders, tmp_path):
     p = copied(folders['SD 1.5'], tmp_path/'t')
     edit(p/'unet', lambda ts: ts | {'conv_in.weight': ts['conv_in.weight']*1e7})

@@ -82,18 +82,61 @@ def check(*options, cache=None):
     def line(m): return f'pdd_nb/{m[1]}:{numbers[m[1]][int(m[2]) - 1]}:'
     return r.returncode, re.sub(r'^pdd_nb/(\w+\.py):(\d+):', line, r.stdout, flags=re.M) + r.stderr
 
+def attributes(cls):
+    "The public attributes that the methods of a class set on `self`"
+    targets = [n for n in ast.walk(cls) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)]
+    own = [n.attr for n in targets if isinstance(n.value, ast.Name) and n.value.id == 'self']
+    return sorted({name for name in own if not name.startswith('_')})
+
+def declared(cls):
+    "The names that the body of a class in a stub has"
+    fields = [n.target.id for n in cls.body if isinstance(n, ast.AnnAssign)]
+    return fields + [n.name for n in cls.body if isinstance(n, ast.FunctionDef)]
+
+def with_attributes(stub, source):
+    "A stub with those attributes of its classes that stubgen does not see: they are set several at a time"
+    known = {c.name: c for c in ast.parse(source).body if isinstance(c, ast.ClassDef)}
+    lines = stub.split('\n')
+    for cls in sorted((c for c in ast.parse(stub).body if isinstance(c, ast.ClassDef)), key=lambda c: -c.lineno):
+        if cls.name not in known or cls.body[0].lineno == cls.lineno or cls.decorator_list: continue     # empty; a dataclass
+        missing = [a for a in attributes(known[cls.name]) if a not in declared(cls)]
+        lines[cls.lineno:cls.lineno] = [f'    {a}: Incomplete' for a in missing]
+    text = '\n'.join(lines)
+    needs = 'Incomplete' in text and 'import Incomplete' not in text
+    return 'from _typeshed import Incomplete\n' + text if needs else text
+
+def with_optionals(stub):
+    "A stub in which a parameter that is `None` by default may be `None`, as the package means it"
+    lines, found = stub.split('\n'), []
+    for f in ast.walk(ast.parse(stub)):
+        if not isinstance(f, ast.FunctionDef): continue
+        a = f.args
+        positional = a.posonlyargs + a.args
+        pairs = [*zip(positional[len(positional) - len(a.defaults):], a.defaults), *zip(a.kwonlyargs, a.kw_defaults)]
+        for arg, default in pairs:
+            if arg.annotation is None or not isinstance(default, ast.Constant) or default.value is not None: continue
+            if '| None' not in ast.unparse(arg.annotation): found.append((arg.annotation.end_lineno, arg.annotation.end_col_offset))
+    for line, column in sorted(found, reverse=True):
+        text = lines[line - 1]
+        lines[line - 1] = text[:column] + ' | None' + text[column:]
+    return '\n'.join(lines)
+
 def stubs():
     "The stubs of the package, by file name"
     with tempfile.TemporaryDirectory() as d:
         write_merged(Path(d)/'pdd_nb')
-        run = [sys.executable, '-m', 'mypy.stubgen', '--quiet', '--package', 'pdd_nb', '--output', 'out']
+        run = [Path(sys.executable).with_name('stubgen'), '--quiet', '--output', 'out', 'pdd_nb']
         subprocess.run(run, cwd=d, check=True, capture_output=True)
         found = sorted((Path(d)/'out'/'pdd_nb').glob('*.pyi'))
-        return {f.name: f.read_text(encoding='utf-8') for f in found if f.stem not in ('_modidx', '__main__')}
+        found = [f for f in found if f.stem not in ('_modidx', '__main__')]
+        sources = {f: (Path(d)/'pdd_nb'/f'{f.stem}.py').read_text(encoding='utf-8') for f in found}
+        return {f.name: with_optionals(with_attributes(f.read_text(encoding='utf-8'), source)) for f, source in sources.items()}
 
 if __name__ == '__main__':
     if '--check' in sys.argv:
         status, text = check(*[a for a in sys.argv[1:] if a != '--check'])
         print(text, end='')
         sys.exit(status)
+    for old in package.glob('*.pyi'): old.unlink()
     for name, text in stubs().items(): (package/name).write_text(text, encoding='utf-8')
+    (package/'py.typed').touch()
