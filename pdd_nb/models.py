@@ -53,7 +53,7 @@ class Networks(nn.Module):
         family.mark                                     # the fingerprint is taken before there are adapters
         self.net = family.net.requires_grad_(False).eval()
         self.copies = nn.ModuleDict()                   # networks of trained roles, without LoRA
-        self.layers = []                                # modules with adapters
+        self.layers: list[BaseTunerLayer] = []          # modules with adapters
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.add_role('student')

@@ -8,6 +8,7 @@ __all__ = ['OBJECTIVES', 'Stage', 'plan_stages', 'Draws', 'objective', 'Objectiv
 # %% ../nbs/15c_objective.ipynb #15c00005
 import math
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from fastcore.basics import patch
@@ -54,7 +55,7 @@ class Draws:
         return Draws(*[getattr(self, f.name)[m::parts].to(device) for f in fields(self)])
 
 # %% ../nbs/15c_objective.ipynb #15c00018
-OBJECTIVES = {}
+OBJECTIVES: dict[str, type] = {}
 
 def objective(name):
     "Class decorator that registers an objective under a name"
@@ -67,7 +68,7 @@ def objective(name):
 class Objective:
     "Interface between an objective and the training loop; one object per run, with a call of `start` for each stage"
     criterion = 'val_loss'             # metric of `validate`; the best weights have the lowest value
-    terms = ('loss',)                  # names of the means that are logged, passed to `record`
+    terms: tuple[str, ...] = ('loss',) # names of the means that are logged, passed to `record`
     def __init__(self, cfg: DistillConfig, nets: Networks, feeds: Feeds, accelerator):
         self.cfg, self.nets, self.feeds, self.accelerator = cfg, nets, feeds, accelerator
         self.device = accelerator.device
@@ -168,8 +169,11 @@ class Halving(Objective):
         self.blocks = tuple(d.feature_blocks or nets.family.blocks()) if d.feature_weight else ()
         self.tracker = TimestepDivergenceTracker(cfg.curriculum, self.device)
         self.curriculum = AdaptiveCurriculumScheduler(cfg.curriculum)
-        self.stage = self.teacher = self.student = self.regions = None      # set by `start`
-        self.validation = []                                                # a tuple for each batch
+        self.stage: Any = None                          # the current stage; these are set by `start`
+        self.teacher: Any = None                        # solver of the teacher
+        self.student: Any = None                        # solver of the student
+        self.regions: Any = None                        # region of each step of the student's grid
+        self.validation: list[tuple] = []               # a tuple for each validation batch
         self.bad_targets = torch.zeros((), device=self.device)
 
 # %% ../nbs/15c_objective.ipynb #15c00022

@@ -9,6 +9,7 @@ __all__ = ['RunState', 'Clock', 'Trainer', 'Guard', 'distill']
 import json, logging, math, time
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -24,7 +25,7 @@ from .feed import open_feeds
 from .folders import expand, write_text
 from .loggers import ExperimentLog, ready_loggers
 from .models import Networks, save_student
-from .objective import OBJECTIVES, plan_stages
+from .objective import OBJECTIVES, Objective, plan_stages
 from .recorder import Recorder
 from .runs import check_run, is_finished, open_run
 from .state import has_state, load_state, not_finite, save_state
@@ -46,7 +47,7 @@ class RunState:
 # %% ../nbs/16_trainer.ipynb #4415ebb3
 class Clock:
     "Measures the training time"
-    def __init__(self): self.started = None
+    def __init__(self): self.started = 0.
 
     def start(self): self.started = time.perf_counter()
 
@@ -79,9 +80,10 @@ class Trainer:
         self.nets.prepare(self.accelerator)
         self.stages = plan_stages(cfg) if stages is None else stages
         self.state, self.clock, self.recorder = RunState(), Clock(), Recorder(self.folder, self.main)
-        self.feeds, self.objective = None, None                # set by `begin` and `start_stage`
-        self.objectives = {}                                   # by name, created on first use
-        self.best_weights = None                               # of the stage, averaged
+        self.feeds: Any = None                                 # set by `begin`
+        self.objective: Any = None                             # of the stage, set by `start_stage`
+        self.objectives: dict[str, Objective] = {}             # by name, created on first use
+        self.best_weights: Any = None                          # of the stage, averaged
         self.guard = Guard(self.device)
 
 # %% ../nbs/16_trainer.ipynb #16a00003
@@ -233,7 +235,7 @@ def save(self: Trainer, name='last'):
     states = {k: o.state_dict() for k, o in self.objectives.items()}
     self.state.seconds += self.clock.stop()
     if not self.main: return
-    groups = {}
+    groups: dict[str, dict] = {}
     for role, updater in self.objective.updaters.items():
         groups |= {_group(role, part): tensors for part, tensors in updater.tensors().items()}
     if 'teacher' in self.nets.roles:
