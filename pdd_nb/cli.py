@@ -310,9 +310,9 @@ def pdd_ablate(*overrides: str, # settings as key=value, for a configuration
     "Compare ways to sample timesteps at equal compute"
     names, some, updates = tuple(samplers.split(',')), _integers('seeds', seeds), _integers('budgets', budgets)
     _import_libraries()
-    from pdd_nb.ablation import ablate, table
+    from pdd_nb.ablation import ablate, matrix_table
     results = ablate(output, world, names, seeds=some, budgets=updates, quiet=quiet, overrides=overrides)
-    return Result(table(results), results)
+    return Result(matrix_table(results), results)
 
 # %% ../nbs/25_cli.ipynb #33899cb3
 def _throughput_text(v: dict) -> str: # what `plan.throughput` returns

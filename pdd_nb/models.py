@@ -50,7 +50,7 @@ class Networks(nn.Module):
         self.roles = ['base']
         if self.guidance[0] != self.guidance[1] and not family.distilled:
             self._add_guidance_input()
-        family.mark                                     # the fingerprint is taken before there are adapters
+        family.fingerprint                                     # the fingerprint is taken before there are adapters
         self.net = family.net.requires_grad_(False).eval()
         self.copies = nn.ModuleDict()                   # networks of trained roles, without LoRA
         self.layers: list[BaseTunerLayer] = []          # modules with adapters
@@ -63,7 +63,7 @@ class Networks(nn.Module):
         if self.rank:
             raise ValueError('model.student.lora_rank: expected 0 with a range of guidance scales (the network gets '
                              f'an input for the scale, which a LoRA cannot carry), got {self.rank}')
-        self.family.condition()
+        self.family.add_guidance_input()
 
 # %% ../nbs/09_models.ipynb #09b00004
 @patch
@@ -220,14 +220,14 @@ def promote(self: Networks):
 def _note(nets: Networks, steps):
     "The settings needed to sample with a student"
     f, (low, high) = nets.family, nets.guidance
-    return dict(teacher=f.name, fingerprint=f.mark, num_inference_steps=steps,
+    return dict(teacher=f.name, fingerprint=f.fingerprint, num_inference_steps=steps,
                 guidance_scale=(low + high)/2 if f.takes_guidance() else 1.,
                 guidance_range=[low, high] if low != high else None,
                 resolution=f.resolution, format='lora' if nets.rank else 'pipeline')
 
 def _pipeline_with(pipe, family, **components):
     "A copy of a pipeline with some components replaced"
-    return type(pipe)(**{**pipe.components, **components}, **family.unsafe)
+    return type(pipe)(**{**pipe.components, **components}, **family.constructor_options)
 
 # %% ../nbs/09_models.ipynb #c8606755
 def _write_student(folder, nets: Networks):
@@ -323,9 +323,9 @@ def load_student(folder, # a run's folder, or the student's
     if note['format'] == 'pipeline': return load_pipeline(folder, device, dtype, 'checkpoint')
     name = teacher or note['teacher']
     f = family_of(load_pipeline(name, device, dtype), name)
-    if f.mark != note['fingerprint']:
+    if f.fingerprint != note['fingerprint']:
         raise ValueError(f"checkpoint: {folder} was distilled from another teacher (weights {note['fingerprint']}, "
-                         f"this one has {f.mark}); give the teacher it was made from, {note['teacher']!r}")
+                         f"this one has {f.fingerprint}); give the teacher it was made from, {note['teacher']!r}")
     for part in folder.glob('*.safetensors'):
         load_tensors(part)     # the error names a truncated file
     f.check_lora(folder)

@@ -295,6 +295,3 @@ def report(runs, # folders
     save_whole(page, lambda f: f.write(text.encode()))
     save_whole(tables, lambda f: f.write(('\n\n'.join(lines) + '\n').encode()))
     return page
-
-# %% ../nbs/20_report.ipynb #7b20a024
-_names, _table = run_names, html_table

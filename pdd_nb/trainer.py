@@ -250,7 +250,7 @@ def _meta(self: Trainer, objectives):
     if state['best'] == math.inf:
         state['best'] = None
     scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else None
-    return dict(**state, fingerprint=self.family.mark, config=asdict(self.cfg), objectives=objectives,
+    return dict(**state, fingerprint=self.family.fingerprint, config=asdict(self.cfg), objectives=objectives,
                 metrics=len(self.recorder.metrics), scaler=scaler)
 
 # %% ../nbs/16_trainer.ipynb #16a00011
@@ -264,9 +264,9 @@ def _read_meta(meta) -> dict:
 @patch
 def _start_from(self: Trainer, meta, groups, path):
     "Load the checkpoint's teacher and start its stage"
-    if meta['fingerprint'] != self.family.mark:
+    if meta['fingerprint'] != self.family.fingerprint:
         raise ValueError(f"checkpoint: {path} belongs to another teacher (weights {meta['fingerprint']}, "
-                         f"{self.cfg.model.teacher.name!r} has {self.family.mark})")
+                         f"{self.cfg.model.teacher.name!r} has {self.family.fingerprint})")
     self.state = RunState(stage=meta['stage'], step=meta['began'])
     if 'teacher' in groups:
         self.nets.load(groups['teacher'])
@@ -326,7 +326,7 @@ def _end_stage(self: Trainer):
     self.nets.load(self.best_weights)
     self._log(stage_end=1, **{self.objective.criterion: self.state.best})
     if self.main:
-        meta = dict(stage=self.state.stage, step=self.step, val_loss=self.state.best, fingerprint=self.family.mark)
+        meta = dict(stage=self.state.stage, step=self.step, val_loss=self.state.best, fingerprint=self.family.fingerprint)
         save_state(self.folder/'checkpoints'/'best', meta, student=self.best_weights)
         criterion = self.objective.criterion.replace('val_', 'validation ')
         steps = f'{self.stage.fine} to {self.stage.coarse} steps'

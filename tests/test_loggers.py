@@ -55,7 +55,7 @@ def curves(folder):
 def test_mlflow_server(server, logged, tmp_path):
     import mlflow
     from pdd_nb.models import load_student
-    from pdd_nb.sampling import draw
+    from pdd_nb.sampling import sample_images
     from torch.testing import assert_close
     (d, result), client = logged, mlflow.MlflowClient(server[0])
     run, = client.search_runs([client.get_experiment_by_name('pdd_nb').experiment_id])          # one run, though two processes wrote it
@@ -67,7 +67,7 @@ def test_mlflow_server(server, logged, tmp_path):
     assert {'config.yaml', 'metrics.jsonl', 'summary.json', 'evaluation.json', 'report.html', 'grid.png', 'plots/divergence.png', 'plots/weights.png', 'student/student.json'} <= set(files())
     assert len([f for f in files() if f.startswith('images/samples') and f.endswith('.png')]) >= 2
     back = client.download_artifacts(run.info.run_id, 'student', str(tmp_path))
-    one, two = [draw(load_student(p), ['a red star'], 4) for p in (back, d/'student')]
+    one, two = [sample_images(load_student(p), ['a red star'], 4) for p in (back, d/'student')]
     assert_close(one, two, rtol=0, atol=0)
 
 def test_tensorboard(logged):

@@ -27,7 +27,7 @@ def test_wheel_works_from_an_empty_folder(dist, tmp_path):
     wheel, = dist.glob('*.whl')
     subprocess.run([sys.executable, '-m', 'pip', 'install', '-q', '--no-deps', '--target', tmp_path/'site', wheel], check=True, capture_output=True)
     (tmp_path/'empty').mkdir()
-    code = 'import pdd_nb; from pdd_nb.config import load_config; from pdd_nb.families import load_pipeline; from pdd_nb.sampling import draw; load_config("default"); p = load_pipeline(); print(pdd_nb.__file__, draw(p, ["a star"], 1).shape)'
+    code = 'import pdd_nb; from pdd_nb.config import load_config; from pdd_nb.families import load_pipeline; from pdd_nb.sampling import sample_images; load_config("default"); p = load_pipeline(); print(pdd_nb.__file__, sample_images(p, ["a star"], 1).shape)'
     r = subprocess.run([sys.executable, '-c', code], cwd=tmp_path/'empty', env={**os.environ, 'PYTHONPATH': str(tmp_path/'site')}, capture_output=True, text=True)
     assert r.returncode == 0 and str(tmp_path) in r.stdout and '(1, 3, 64, 64)' in r.stdout.replace('torch.Size([', '(').replace('])', ')'), r.stdout + r.stderr
 
