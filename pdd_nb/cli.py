@@ -14,6 +14,7 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from difflib import get_close_matches
+from importlib import import_module
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -55,7 +56,7 @@ def _import_libraries():
     warnings.filterwarnings('ignore', category=FutureWarning)
     if 'diffusers' not in sys.modules:
         _log.info('loading torch and diffusers')
-    import diffusers  # noqa: F401
+    import_module('diffusers')
 
 # %% ../nbs/25_cli.ipynb #086829dc
 def _set_threads(n):

@@ -10,7 +10,7 @@ __all__ = ['EMBEDDED', 'PRECISIONS', 'UNET_TARGETS', 'ADAPTABLE', 'HALVES', 'INS
            'tiny_families']
 
 # %% ../nbs/08_families.ipynb #08b62cd2
-import difflib, hashlib, importlib, inspect, json, logging
+import difflib, hashlib, importlib, inspect, logging
 from contextlib import contextmanager
 from functools import cached_property
 from importlib.resources import files
@@ -120,7 +120,6 @@ class Family:
     def fingerprint(self) -> str:
         "Of the denoiser's weights; to be asked for before adapters are added"
         return weights_fingerprint(self.net)
-
 
 # %% ../nbs/08_families.ipynb #0ed319d1
 @patch(as_prop=True)

@@ -19,13 +19,14 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .config import DistillConfig, check
+from .config import stages as configured_stages
 from .data import check_source
 from .families import PRECISIONS, family_of, load_pipeline
 from .feed import open_feeds
 from .folders import expand, write_text
 from .loggers import ExperimentLog, ready_loggers
 from .models import Networks, save_student
-from .objective import OBJECTIVES, Objective, plan_stages
+from .objective import OBJECTIVES, Objective
 from .recorder import Recorder
 from .runs import check_run, is_finished, open_run
 from .state import has_state, load_state, not_finite, save_state
@@ -78,7 +79,7 @@ class Trainer:
         if t.gradient_checkpointing:
             self.nets.network('student').enable_gradient_checkpointing()
         self.nets.prepare(self.accelerator)
-        self.stages = plan_stages(cfg) if stages is None else stages
+        self.stages = configured_stages(cfg) if stages is None else stages
         self.state, self.clock, self.recorder = RunState(), Clock(), Recorder(self.folder, self.main)
         self.feeds: Any = None                                 # set by `begin`
         self.objective: Any = None                             # of the stage, set by `start_stage`

@@ -156,12 +156,13 @@ def test_latents_that_are_not_finite_are_told_before_training(teacher, tmp_path)
     from pdd_nb.families import tiny_families
     from pdd_nb.feed import Feeds, LatentFeed
     from pdd_nb.models import Networks, select
-    from pdd_nb.objective import Halving, plan_stages
+    from pdd_nb.config import stages
+    from pdd_nb.objective import Halving
     cfg, family = load_config('default', *TINY), tiny_families(['SD 1.5'])['SD 1.5']
     z, cond = torch.full((8, *family.shape), float('inf')), family.encode(['a star']*8)
     feed = LatentFeed(lambda k: (z[k], select(cond, k)), 8)
     halving = Halving(cfg, Networks(family, cfg.model, family.null()), Feeds(feed, feed), Accelerator(cpu=True))
-    with pytest.raises(ValueError, match='^data.source: latents'): halving.start(plan_stages(cfg)[0], 0)
+    with pytest.raises(ValueError, match='^data.source: latents'): halving.start(stages(cfg)[0], 0)
 
 # told early
 
