@@ -70,7 +70,7 @@ class TrajectoryFeed:
                  split, # 'train' or 'valid'
                  quiet=False): # no progress bars
         self.cfg, self.family, self.prompts, self.n, self.split, self.quiet = cfg, family, prompts, n, split, quiet
-        self.held: Any = None                           # a `Held` of the trajectories, set by `start_stage`
+        self.held: Any = None                           # `Held`, the trajectories on the device, set by `start_stage`
 
     def __len__(self): return self.n
 

@@ -53,7 +53,7 @@ class Networks(nn.Module):
         family.fingerprint                                     # the fingerprint is taken before there are adapters
         self.net = family.net.requires_grad_(False).eval()
         self.copies = nn.ModuleDict()                   # networks of trained roles, without LoRA
-        self.layers: list[BaseTunerLayer] = []          # with adapters
+        self.layers: list[BaseTunerLayer] = []          # modules with adapters
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.add_role('student')
@@ -105,7 +105,7 @@ def network(self: Networks, role) -> nn.Module:
     if role == 'teacher' and role not in self.roles:
         role = 'base'
     if role not in self.roles:
-        raise ValueError(f'model.student.lora_rank: the {role} is gone; use adapters, with a rank above 0')
+        raise ValueError(f'model.student.lora_rank: without LoRA the {role} is replaced by the teacher; set a rank above 0')
     if not self.rank: return self.copies[role] if role in self.copies else self.net
     for layer in self.layers:
         _switch(layer, role)

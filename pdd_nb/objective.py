@@ -52,8 +52,8 @@ def objective(name):
 # %% ../nbs/15c_objective.ipynb #3bbd6490
 class Objective:
     "Interface between an objective and the training loop; one object per run, with a call of `start` for each stage"
-    criterion = 'val_loss'             # of `validate`: the best weights have the lowest
-    terms: tuple[str, ...] = ('loss',) # means that are logged, each passed to `record`
+    criterion = 'val_loss'             # metric of `validate`; the best weights have the lowest value
+    terms: tuple[str, ...] = ('loss',) # names of the means that are logged, passed to `record`
     def __init__(self, cfg: DistillConfig, nets: Networks, feeds: Feeds, accelerator):
         self.cfg, self.nets, self.feeds, self.accelerator = cfg, nets, feeds, accelerator
         self.device = accelerator.device
@@ -154,11 +154,11 @@ class Halving(Objective):
         self.blocks = tuple(d.feature_blocks or nets.family.blocks()) if d.feature_weight else ()
         self.tracker = TimestepDivergenceTracker(cfg.curriculum, self.device)
         self.curriculum = AdaptiveCurriculumScheduler(cfg.curriculum)
-        self.stage: Any = None                          # set by `start`, and so are
-        self.teacher: Any = None                        # its solver,
-        self.student: Any = None                        # the student's,
-        self.regions: Any = None                        # the region of each step of the grid,
-        self.validation: list[tuple] = []               # and what is validated, batch by batch
+        self.stage: Any = None                          # the current stage; these are set by `start`
+        self.teacher: Any = None                        # solver of the teacher
+        self.student: Any = None                        # solver of the student
+        self.regions: Any = None                        # region of each step of the student's grid
+        self.validation: list[tuple] = []               # a tuple for each validation batch
         self.bad_targets = torch.zeros((), device=self.device)
 
 # %% ../nbs/15c_objective.ipynb #15c00022

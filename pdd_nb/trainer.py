@@ -83,8 +83,8 @@ class Trainer:
         self.state, self.clock, self.recorder = RunState(), Clock(), Recorder(self.folder, self.main)
         self.feeds: Any = None                                 # set by `begin`
         self.objective: Any = None                             # of the stage, set by `start_stage`
-        self.objectives: dict[str, Objective] = {}             # by name, made when first needed
-        self.best_weights: Any = None                          # of the stage, by name
+        self.objectives: dict[str, Objective] = {}             # by name, created on first use
+        self.best_weights: Any = None                          # of the stage, averaged
         self.guard = Guard(self.device)
 
 # %% ../nbs/16_trainer.ipynb #16a00003
@@ -219,7 +219,7 @@ def _validate(self: Trainer):
         self.best_weights = {k: w.clone() for k, w in self.objective.updaters['student'].average.items()}
 
 # %% ../nbs/16_trainer.ipynb #f1dd6e88
-_GROUPS = dict(weights='student', ema='ema', optimizer='optimizer')      # part of an updater -> file name for the student
+_GROUPS = dict(weights='student', ema='ema', optimizer='optimizer')  # part of an updater -> file name for the student
 
 def _group(role, part):
     "Name of the file with a part of an updater"
