@@ -217,7 +217,7 @@ def _interval(estimate, each) -> dict: # a logarithm; its value for each seed
     return dict(value=math.exp(estimate), low=math.exp(estimate - half), high=math.exp(estimate + half), seeds=n)
 
 # %% ../nbs/21_ablation.ipynb #21a0000f
-def ratio(results, sampler, metric) -> dict: # of `collect`
+def ratio(results, sampler, metric) -> dict | None: # of `collect`
     """A metric relative to uniform sampling at the largest budget that both have.
 
     `None` with fewer than two common seeds."""
@@ -227,7 +227,7 @@ def ratio(results, sampler, metric) -> dict: # of `collect`
     return _interval(d.mean(), d) | dict(updates=n[-1])
 
 # %% ../nbs/21_ablation.ipynb #21a00010
-def speedup(results, sampler, metric) -> dict: # of `collect`
+def speedup(results, sampler, metric) -> dict | None: # of `collect`
     """How many times fewer updates a sampler needs to end where uniform sampling does.
 
     The interval is a jackknife over seeds. `reached`: was the level observed? `limit`: is the value a bound?

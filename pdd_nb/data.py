@@ -11,6 +11,7 @@ __all__ = ['MAX_PIXELS', 'MAX_BYTES', 'MAX_TEXT', 'PICTURES', 'CAPTIONS', 'TABLE
 # %% ../nbs/11_data.ipynb #28ef66a1
 import csv, glob, hashlib, io, json, os, re, stat, tarfile, threading, warnings
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -270,9 +271,9 @@ def content_hash(values) -> str:
 class Source:
     "What all sources have"
     origin = ''      # where the data is, as an absolute path or a name
-    settings = ()    # plain values that decide what the items are
-    files = ()       # local files whose content decides what the items are
-    notes = ()       # what a user should know: items left out or merged, columns chosen
+    settings: Sequence = ()      # plain values that decide what the items are
+    files: Sequence[Path] = ()   # local files whose content decides what the items are
+    notes: list[str] = []        # what a user should know: items left out or merged, columns chosen
     def fingerprint(self, hashes): # of files, by path
         "A hash of the content"
         return content_hash([*self.settings, *(hashes[p] for p in self.files)])
@@ -380,8 +381,10 @@ def _table_row(table, name, caption): # the table's name, and a row of it
 # %% ../nbs/11_data.ipynb #08c237df
 def _merge_tables(tables): # name of each table -> its rows
     "The different rows of all tables, and how many were there more than once; an error if two tables disagree"
-    first, rows, repeated = {}, {}, 0                                  # the first table that lists an image
-    captions = {t: defaultdict(set) for t in tables}
+    first: dict = {}                                                   # the first table that lists an image
+    rows: dict = {}
+    repeated = 0
+    captions: dict[str, dict] = {t: defaultdict(set) for t in tables}
     for table, some in tables.items():
         for row in some:
             captions[table][row.name].add(row.caption)
@@ -608,7 +611,7 @@ def _members(path, key_of): # of a tar file; `key_of(name)` -> key and suffix of
     "Key, suffix and place of each regular file in a tar file"
     with tarfile.open(path, 'r:') as t:
         for info in t:
-            t.members = []                                             # which would grow
+            t.members = []  # type: ignore[attr-defined]               # which would grow
             key, suffix = key_of(info.name)
             if key is None or not info.isreg(): continue
             yield key, suffix.lower(), Member(path, info.name, info.offset_data, info.size, not info.issparse())
@@ -660,8 +663,8 @@ class Tars(Source):
             groups = groupby(_members(path, self.key_of), lambda m: m[0])
             while True:
                 try:
-                    key, group = next(groups)
-                    group = list(group)
+                    key, members = next(groups)
+                    group = list(members)
                 except StopIteration: break
                 except (tarfile.TarError, OSError) as e: raise _not_a_tar(path, e) from None
                 yield self._item(path, key, group)
@@ -682,7 +685,8 @@ def _caption_in(members, names): # of an item, by suffix; suffixes or fields to 
 @patch
 def _item(self: Tars, path, key, group): # of a shard; of the item; its `(key, suffix, member)`
     "An item of a shard"
-    members, problem = {}, ''
+    members: dict = {}
+    problem = ''
     for _, suffix, member in group:
         if suffix in members:
             problem = f'two members named {member.name}'

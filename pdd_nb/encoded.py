@@ -88,7 +88,7 @@ def ahead(pool, # of threads
           f, items, n # how many are begun ahead
          ):
     "`f` of each item in order, begun ahead of time"
-    waiting = deque()
+    waiting: deque = deque()
     for item in items:
         waiting.append(pool.submit(f, item))
         if len(waiting) > n:
@@ -145,7 +145,11 @@ def encode(self: Pictures,
            items # what `try_item` gives
           ): # tensors `(rows,...)`, captions, and bad items `(name, reason)`
     "Encode the items of one shard"
-    z, ids, texts, bad, images, keys = [], [], [], [], [], []
+    z, bad = [], []
+    ids: list = []
+    texts: list[str] = []
+    images: list[Tensor] = []
+    keys: list[str] = []
     for key, got, reason in items:
         self.bar.update()
         too_many = self.bad(1, bool(reason))

@@ -360,7 +360,8 @@ def check_protocol(p: Evaluation):
 @cache
 def _real(name, source, n, size, kept, device): # extractor; as for `real_pictures`; features to keep
     "Moments of the features of real images, and the first of these features"
-    extract, first = features(name, device), []
+    extract = features(name, device)
+    first: list[Tensor] = []
     moments, done = Moments(extract.num_features, 0, second=True), 0
     for im in real_pictures(source, n, size):
         f = extract(im)
@@ -386,7 +387,8 @@ class Score:
         few = max(10, 10**8//d**2)                                      # a replicate of 2048 features takes 32 MB
         self.each = Moments(len(_COLUMNS), p.replicates)
         self.crowd = Moments(d, min(p.replicates, few), second=True)
-        self.kept, self.seconds, self.size = torch.zeros(0, d), [], 0
+        self.kept, self.size = torch.zeros(0, d), 0
+        self.seconds: list[float] = []                                  # of an image, one for each batch
 
 # %% ../nbs/14_evaluation.ipynb #bf395dda
 @patch

@@ -134,7 +134,9 @@ def _card_text(folder) -> str:
 # %% ../nbs/23_export.ipynb #2b3cbda4
 def card_script(folder) -> str:
     "The script that the card of an exported folder prints"
-    return re.search(r'```python\n(.*?)\n```', _card_text(folder), re.S)[1]
+    found = re.search(r'```python\n(.*?)\n```', _card_text(folder), re.S)
+    if not found: raise ValueError(f'{folder}/README.md: no script on the card; export the run again')
+    return found[1]
 
 # %% ../nbs/23_export.ipynb #e887e014
 def _run_script(script, folder, cwd): # text; exported folder, for the error; where to run it

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, SanaPipeline, UNet2DConditionModel
@@ -94,22 +95,22 @@ UNET_TARGETS = ('to_q', 'to_k', 'to_v', 'to_out.0', 'ff.net.0.proj', 'ff.net.2',
 
 class Family:
     "Stable Diffusion 1 and 2, and whatever the other families do not change"
-    pipeline = 'StableDiffusionPipeline'                    # class in diffusers
+    pipeline: str = 'StableDiffusionPipeline'               # class in diffusers
     part = 'unet'                                           # name of the denoiser in the pipeline
-    targets = UNET_TARGETS                                  # modules to adapt, by the end of their names
-    returns = ('prompt_embeds', 'negative_prompt_embeds')   # what the pipeline's `encode_prompt` returns
-    options = dict(do_classifier_free_guidance=False)       # for `encode_prompt`
-    call = {}                                               # for the pipeline's `__call__`
-    no_negative = None                                      # what a call without a negative prompt encodes in its place
+    targets: tuple[str, ...] = UNET_TARGETS                 # modules to adapt, by the end of their names
+    returns: tuple[str, ...] = ('prompt_embeds', 'negative_prompt_embeds')    # of the pipeline's `encode_prompt`
+    options: dict = dict(do_classifier_free_guidance=False) # for `encode_prompt`
+    call: dict = {}                                         # for the pipeline's `__call__`
+    no_negative: str | None = None                          # what a call without a negative prompt encodes in its place
     width = 'cross_attention_dim'                           # of the text's states, in the denoiser's configuration
     distilled = False                                       # is guidance an input of the teacher already?
-    constructor_options = dict(requires_safety_checker=False) # for the pipeline's constructor
+    constructor_options: dict = dict(requires_safety_checker=False) # for the pipeline's constructor
     by_peft = False                                         # is a LoRA stored by peft, for want of a loader in diffusers?
 
     def __init__(self, pipe, name='', # the pipeline; where it was loaded from
                  resolution=0): # side of the images in pixels; 0: the model's own
         self.pipe, self.name = pipe, str(name)
-        self.cut = None                                     # numbers of texts and of those cut, while counted
+        self.cut: Any = None                                # numbers of texts and of those cut, while counted
         self.resolution = resolution or self.sample_size*pipe.vae_scale_factor
         unit = pipe.vae_scale_factor*self.latent_multiple
         if self.resolution % unit:
@@ -547,9 +548,9 @@ def load_lora(self: PixArtSigma, folder, fuse=False):
 class SD3(Family):
     "Stable Diffusion 3 and 3.5: a flow-matching transformer in which text and image attend to each other"
     pipeline, part, width = 'StableDiffusion3Pipeline', 'transformer', 'joint_attention_dim'
-    targets = ('to_q', 'to_k', 'to_v', 'to_out.0', 'add_q_proj', 'add_k_proj', 'add_v_proj', 'to_add_out', 'net.0.proj',
+    targets: tuple[str, ...] = ('to_q', 'to_k', 'to_v', 'to_out.0', 'add_q_proj', 'add_k_proj', 'add_v_proj', 'to_add_out', 'net.0.proj',
                'net.2', 'linear', 'linear_1', 'linear_2', 'proj_out')
-    returns = ('prompt_embeds', 'negative_prompt_embeds', 'pooled_prompt_embeds', 'negative_pooled_prompt_embeds')
+    returns: tuple[str, ...] = ('prompt_embeds', 'negative_prompt_embeds', 'pooled_prompt_embeds', 'negative_pooled_prompt_embeds')
     options = dict(do_classifier_free_guidance=False, prompt_2=None, prompt_3=None)
     latent_multiple, constructor_options = 2, {}
 
@@ -723,7 +724,7 @@ def text_width(self: SD3) -> int:
     t5 = self.pipe.text_encoder_3
     return self.net.config.joint_attention_dim if t5 is None else t5.config.hidden_size
 
-Flux.text_width = Family.text_width
+Flux.text_width = Family.text_width  # type: ignore[method-assign]
 
 # %% ../nbs/08_families.ipynb #6837a002
 @patch

@@ -269,7 +269,8 @@ def batch_pass(nets: Networks, cfg: DistillConfig,
     target = halving_target(student.grid, xt, xs, i)
     with cast(), saved_bytes(nets.parameters()) as saved:
         x, feats = student.clean(xt, i, cond, w, blocks=blocks if taught else ())
-    loss = ProgressiveDistillationLoss(d)(x, target, *student.grid.at(i)[:2], feats, taught)
+    alpha, sigma = student.grid.at(i)[:2]
+    loss = ProgressiveDistillationLoss(d)(x, target, alpha, sigma, feats=feats, teacher_feats=taught)
     torch.autograd.backward(loss['loss'].mean())
     return sum(saved.values())
 

@@ -345,7 +345,8 @@ def write_captions(folder, # a path
     """Write distinct captions, a line each, and each item's row among them.
 
     Returns the rows' entries in the index and the number of distinct captions."""
-    distinct, rows, entries, tmp = _Distinct(), [], [], folder/'.captions.jsonl'
+    distinct, rows, tmp = _Distinct(), [], folder/'.captions.jsonl'
+    entries: list[dict] = []
     with open(tmp, 'w', encoding='utf-8') as f:
         for text in texts:
             row, new = distinct.add(text)
@@ -398,7 +399,8 @@ def encode_captions(teacher, # with `encode(texts)` -> dict of tensors
                     run, bar # processes; progress
                    ) -> list[Part]:
     "Encode the distinct captions, each process its shards"
-    n, parts = rows_per_shard(teacher.encode(['']), most), []
+    n = rows_per_shard(teacher.encode(['']), most)
+    parts: list[Part] = []
     with open(folder/'captions.jsonl', encoding='utf-8') as f:
         while lines := list(islice(f, n)):
             path = folder/f'text-{len(parts):05}.safetensors'
@@ -432,6 +434,9 @@ def finish(folder, # a path
 # %% ../nbs/12_shards.ipynb #ba185e64
 class Stored:
     "States and conditions of items, in a folder"
+    kind: str        # of the folder, as its index says
+    states: str      # the key of the states in the index
+
     def __init__(self, folder,
                  keep=2**30, # bytes that may be held in memory
                  hashes=False # compare every file's hash

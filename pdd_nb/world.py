@@ -168,7 +168,9 @@ class FolderData:
     "A folder of captioned images as training data, resized and cropped to squares, held in memory"
     def __init__(self, path, size=64): # pixels of a side
         self.images, self.captions, self.bad = [], [], []
-        for item in Folder(path):
+        folder = Folder(path)
+        for i in range(len(folder)):
+            item = folder[i]
             try:
                 image, _, text = prepare(item, size)
             except ValueError as e:
@@ -245,8 +247,8 @@ def make_tokenizer(texts, vocab=1000, length=24): # to learn from; tokens at mos
     merges = _learn_merges(texts, vocab)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = alphabet + [a + '</w>' for a in alphabet] + [a + b for a, b in merges]
-    tokens = dict.fromkeys(tokens + ['<|startoftext|>', '<|endoftext|>'])
-    numbers = {t: i for i, t in enumerate(tokens)}
+    distinct = dict.fromkeys(tokens + ['<|startoftext|>', '<|endoftext|>'])
+    numbers = {t: i for i, t in enumerate(distinct)}
     return CLIPTokenizer(vocab=numbers, merges=merges, model_max_length=length)
 
 # %% ../nbs/06_world.ipynb #5fb541c5
@@ -307,7 +309,7 @@ def forward(self: ClipTraining,
     o = self.clip(input_ids=ids, pixel_values=x, return_loss=True)
     states = o.text_model_output.last_hidden_state
     loss = o.loss + .2*F.cross_entropy(self.read(states).flatten(0, 1), ids.flatten())
-    if s is None: return loss
+    if s is None or named is None: return loss
     rows = s.stack().to(x.device)
     there = torch.ones_like(rows, dtype=torch.float)
     there[:, 5:] *= (rows[:, :1] > 0)                                  # a second object
