@@ -53,6 +53,7 @@ class Networks(nn.Module):
         family.fingerprint                                     # the fingerprint is taken before there are adapters
         self.net = family.net.requires_grad_(False).eval()
         self.copies = nn.ModuleDict()                   # networks of trained roles, without LoRA
+        self.trained: list[nn.Parameter] = []           # of all trained roles
         self.layers: list[BaseTunerLayer] = []          # modules with adapters
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -89,6 +90,8 @@ def _add_adapters(self: Networks, role):
     self.layers = [m for m in self.net.modules() if isinstance(m, BaseTunerLayer)]
     for p in self.weights(role).values():
         p.data = p.data.float()
+    if role != 'teacher':
+        self.trained += self.weights(role).values()
 
 # %% ../nbs/09_models.ipynb #09b00005
 @patch
@@ -109,6 +112,8 @@ def network(self: Networks, role) -> nn.Module:
     if not self.rank: return self.copies[role] if role in self.copies else self.net
     for layer in self.layers:
         _switch(layer, role)
+    for p in self.trained:                      # peft freezes the adapters that it switches off
+        p.requires_grad_(True)
     return self.net
 
 # %% ../nbs/09_models.ipynb #2d15dcbc

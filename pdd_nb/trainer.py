@@ -236,12 +236,15 @@ def save(self: Trainer, name='last'):
     states = {k: o.state_dict() for k, o in self.objectives.items()}
     self.state.seconds += self.clock.stop()
     if not self.main: return
-    groups: dict[str, dict] = {}
+    groups: dict[str, dict] = dict(best=self.best_weights or {})
     for role, updater in self.objective.updaters.items():
         groups |= {_group(role, part): tensors for part, tensors in updater.tensors().items()}
     if 'teacher' in self.nets.roles:
         groups['teacher'] = self.nets.weights('teacher')
-    save_state(self.folder/'checkpoints'/name, self._meta(states), best=self.best_weights or {}, **groups)
+    updates = {role: updater.updates for role, updater in self.objective.updaters.items()}
+    files = [k for k, tensors in groups.items() if tensors]
+    meta = dict(**self._meta(states), files=files, updates=updates)
+    save_state(self.folder/'checkpoints'/name, meta, **groups)
 
 # %% ../nbs/16_trainer.ipynb #86a4dfb1
 @patch
@@ -251,14 +254,17 @@ def _meta(self: Trainer, objectives):
     if state['best'] == math.inf:
         state['best'] = None
     scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else None
-    return dict(**state, fingerprint=self.family.fingerprint, config=asdict(self.cfg), objectives=objectives,
-                metrics=len(self.recorder.metrics), scaler=scaler)
+    return dict(**state, fingerprint=self.family.fingerprint, config=asdict(self.cfg), roles=self.nets.roles,
+                objectives=objectives, metrics=len(self.recorder.metrics), scaler=scaler)
 
 # %% ../nbs/16_trainer.ipynb #16a00011
 def _read_meta(meta) -> dict:
     "The plain values of a checkpoint in the current format; the first version had one objective"
     if 'objectives' not in meta:
         meta['objectives'] = dict(halving={k: meta[k] for k in ('sums', 'tracker', 'curriculum')})
+        meta['roles'] = ['teacher'] if meta['stage'] else []
+        meta['files'] = ['student', 'ema', 'optimizer', *meta['roles']]
+        meta['updates'] = dict(student=meta['step'] - meta['began'])
     return meta
 
 # %% ../nbs/16_trainer.ipynb #25686b70
@@ -269,9 +275,9 @@ def _start_from(self: Trainer, meta, groups, path):
         raise ValueError(f"checkpoint: {path} belongs to another teacher (weights {meta['fingerprint']}, "
                          f"{self.cfg.model.teacher.name!r} has {self.family.fingerprint})")
     self.state = RunState(stage=meta['stage'], step=meta['began'])
-    if 'teacher' in groups:
+    if 'teacher' in meta['roles']:
         self.nets.load(groups['teacher'])
-    elif meta['stage']: raise ValueError(f'{path}: teacher.safetensors is missing; use another checkpoint')
+        self.nets.promote()
     self.start_stage()
 
 # %% ../nbs/16_trainer.ipynb #10d6f513
@@ -281,11 +287,11 @@ def restore(self: Trainer, name='last'):
     path = self.folder/'checkpoints'/name
     meta, groups = load_state(path, self.device)
     meta = _read_meta(meta)
+    _check_files(meta, groups, path)
     self._start_from(meta, groups, path)
-    done = meta['step'] - meta['began']
     for role, updater in self.objective.updaters.items():
-        self.nets.load(_part(groups, role, 'weights', path), role)       # `ValueError` for weights that do not fit
-        updater.load(**{part: _part(groups, role, part, path) for part in _GROUPS}, updates=done)
+        self.nets.load(_part(groups, role, 'weights'), role)       # `ValueError` for weights that do not fit
+        updater.load(**{part: _part(groups, role, part) for part in _GROUPS}, updates=meta['updates'][role])
     for k, state in meta['objectives'].items():
         self._objective(k).load_state_dict(state)
     if self.accelerator.scaler:
@@ -296,11 +302,14 @@ def restore(self: Trainer, name='last'):
     self.recorder.resume(meta['metrics'])
 
 # %% ../nbs/16_trainer.ipynb #cfbddff7
-def _part(groups, role, part, path) -> dict: # of a checkpoint's files; its path, for the message
-    "The tensors of a part of an updater"
-    name = _group(role, part)
-    if name not in groups: raise ValueError(f'{path}: {name}.safetensors is missing; use another checkpoint')
-    return groups[name]
+def _check_files(meta, groups, path): # of a checkpoint
+    "Refuse a checkpoint that has lost a file"
+    lost = [name for name in meta['files'] if name not in groups]
+    if lost: raise ValueError(f'{path}: {lost[0]}.safetensors is missing; use another checkpoint')
+
+def _part(groups, role, part) -> dict: # of a checkpoint's files
+    "A part of an updater; moments are empty before the first update"
+    return groups.get(_group(role, part), {})
 
 # %% ../nbs/16_trainer.ipynb #16a00013
 @patch

@@ -32,10 +32,11 @@ def optimizer_class(name, # 'adamw' or 'adamw8bit'
 class Updater:
     "Trained weights with their optimiser, learning rate and moving average"
     def __init__(self, weights: dict, # name -> live parameter, from `Networks.weights`
-                 cfg: Training, accelerator):
+                 cfg: Training, accelerator,
+                 betas=(.9, .99)): # of AdamW
         self.weights, self.cfg, self.accelerator = weights, cfg, accelerator
         make = optimizer_class(cfg.optimizer, accelerator.device)
-        optimizer = make(weights.values(), lr=cfg.lr, betas=(.9, .99), weight_decay=cfg.weight_decay)
+        optimizer = make(weights.values(), lr=cfg.lr, betas=betas, weight_decay=cfg.weight_decay)
         self.optimizer = accelerator.prepare(optimizer)
         self.ema = EMAModel(list(weights.values()), decay=cfg.ema, foreach=True)
 
@@ -43,6 +44,11 @@ class Updater:
         "Reset the moments, and set the average to the live weights"
         self.optimizer.state.clear()
         self.ema = EMAModel(list(self.weights.values()), decay=self.cfg.ema, foreach=True)
+
+    @property
+    def updates(self) -> int:
+        "Done since the beginning of the stage"
+        return self.ema.optimization_step
 
     @property
     def lr(self) -> float: return self.optimizer.param_groups[0]['lr']
