@@ -50,7 +50,7 @@ class Networks(nn.Module):
         self.roles = ['base']
         if self.guidance[0] != self.guidance[1] and not family.distilled:
             self._add_guidance_input()
-        family.fingerprint                                     # the fingerprint is taken before there are adapters
+        family.fingerprint                              # the fingerprint is taken before there are adapters
         self.net = family.net.requires_grad_(False).eval()
         self.copies = nn.ModuleDict()                   # networks of trained roles, without LoRA
         self.trained: list[nn.Parameter] = []           # of all trained roles
