@@ -70,7 +70,10 @@ def read_marker(folder) -> dict: # with `kind` and `files`, a dict of name -> ha
     path = Path(folder)/MARKER
     if not path.is_file(): return dict(kind='', files={})
     marker = read_json(path)
-    if not isinstance(marker.get('files'), dict): raise ValueError(f"{path}: not a marker of pdd_nb; move it away")
+    kind, files = marker.get('kind'), marker.get('files')
+    if not isinstance(kind, str) or not isinstance(files, dict): raise ValueError(f'{path}: not a marker of pdd_nb; move it away')
+    inside = all(not Path(name).is_absolute() and '..' not in Path(name).parts for name in files)
+    if not inside: raise ValueError(f'{path}: names files outside of its folder; move it away')
     return marker
 
 # %% ../nbs/00a_folders.ipynb #00a00021
@@ -106,6 +109,9 @@ def write_folder(path, # the folder to make or to replace
     "Write a folder atomically; files in it that its marker does not list are kept"
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    old = path.with_name(f'.{path.name}-old')
+    if old.exists() and not path.exists():
+        os.replace(old, path)       # a kill between the two moves below
     new = Path(tempfile.mkdtemp(prefix=f'.{path.name}-', dir=path.parent))
     try:
         fill(new)
@@ -113,7 +119,6 @@ def write_folder(path, # the folder to make or to replace
         _readable(new)
         if path.exists():
             _carry_over(path, new)
-        old = path.with_name(f'.{path.name}-old')
         shutil.rmtree(old, ignore_errors=True)
         if path.exists():
             os.replace(path, old)
@@ -182,9 +187,7 @@ def clear_folder(folder, # with a marker
         if path.is_dir():
             _clear_marked(path)
         else: path.unlink(missing_ok=True)
-    for p in sorted(folder.rglob('*'), reverse=True):
-        if p.is_dir() and not p.is_symlink() and not any(p.iterdir()):
-            p.rmdir()
+        _remove_empty(path, folder)
 
 # %% ../nbs/00a_folders.ipynb #c85e9f2b
 def _clear_marked(folder):
@@ -192,5 +195,13 @@ def _clear_marked(folder):
     marker = read_marker(folder)
     for name in marker['files']:
         (folder/name).unlink(missing_ok=True)
+        _remove_empty(folder/name, folder)
     if marker['kind'] or marker['files']:
         (folder/MARKER).unlink(missing_ok=True)
+
+def _remove_empty(path, top):
+    "Remove what became empty between a deleted file and the folder `top`, which is kept"
+    for folder in [path, *path.parents]:
+        if folder == top: return
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()

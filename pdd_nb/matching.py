@@ -48,6 +48,7 @@ class Matching:
     levels: int = 64            # noise levels: a grid of so many steps
     floor: float = .05          # of the normalisation, in units of latents
 
+# %% ../nbs/16a_matching.ipynb #07d54665
 @dataclass
 class MatchingDraws:
     "What is random in a batch"
@@ -73,7 +74,6 @@ class Match(Objective):
     settings = Matching()
     def __init__(self, cfg, nets, feeds, accelerator): # as for `Objective`
         super().__init__(cfg, nets, feeds, accelerator)
-        if accelerator.num_processes > 1: raise ValueError('matching: expected one process, got several; train on one device')
         nets.add_role('fake')
         rates = dict(student=self.settings.lr, fake=self.settings.fake_lr)
         self.updaters = {role: Updater(nets.weights(role), replace(cfg.training, lr=lr), accelerator, betas=(0., .99))
@@ -95,7 +95,8 @@ def start(self: Match, stage: Stage, step):
     self.student, self.guide = self._solver('student', n), self._solver('base', n*m.anchor_steps)
     self.base, self.fake = self._solver('base', m.levels), self._solver('fake', m.levels)
     self.nets.load({k: p.detach().clone() for k, p in self.nets.weights().items()}, 'fake')
-    for updater in self.updaters.values(): updater.start_stage()
+    for updater in self.updaters.values():
+        updater.start_stage()
     c = self.cfg.curriculum
     self.regions = step_regions(self.base.grid, c.num_regions, c.regions_by).to(self.device)
     self.tracker.reset()
@@ -103,6 +104,7 @@ def start(self: Match, stage: Stage, step):
     self.sums.zero_()
     self.began = step
 
+# %% ../nbs/16a_matching.ipynb #acb00cc3
 @patch
 def _solver(self: Match, role, n) -> Solver:
     "A role of the networks on a grid of `n` steps"
@@ -125,19 +127,22 @@ def draw(self: Match, step, n) -> MatchingDraws:
     turn, shape = self.turn(step), self.nets.family.shape
     first = int(torch.randint(len(self.student), (), generator=generator('step', 'cpu')))
     items = batch_indices(self.cfg.seed, step, n, len(self.feeds.train))
-    if turn == 'student': levels, weights = self.curriculum.sample(n, generator('levels'))
+    if turn == 'student':
+        levels, weights = self.curriculum.sample(n, generator('levels'))
     else:
         levels = torch.randint(len(self.base), (n,), generator=generator('levels'), device=self.device)
         weights = torch.ones(n, device=self.device)
     start, noise = [torch.randn(n, *shape, generator=generator(k), device=self.device) for k in ('start', 'noise')]
     return MatchingDraws(turn, first, items, levels, weights=weights, start=start, noise=noise)
 
+# %% ../nbs/16a_matching.ipynb #d86b5b89
 @patch
 @torch.no_grad()
 def state_at(self: Match, k, start: Tensor, cond) -> Tensor: # noise of unit variance
     "Where the student's trajectory stands before its step `k`"
     xt = self.nets.family.start(start, self.student.grid)
-    for j in range(k): xt, _ = self.student.step(xt, self._at(j, start), cond)
+    for j in range(k):
+        xt, _ = self.student.step(xt, self._at(j, start), cond)
     return xt
 
 @patch
@@ -153,7 +158,8 @@ def losses(self: Match, draws: MatchingDraws, progress) -> Tensor: # of the stag
     xt, i = self.state_at(k, draws.start, cond), self._at(k, draws.items)
     zero = torch.zeros(len(i), device=self.device)
     if draws.turn == 'fake':
-        with torch.no_grad(): x, _ = self.student.clean(xt, i, cond)
+        with torch.no_grad():
+            x, _ = self.student.clean(xt, i, cond)
         loss = self.fake_losses(x, draws, cond)
         self.record(loss=loss, match=zero, fake=loss, anchor=zero)
         return loss
@@ -172,6 +178,7 @@ def match_losses(self: Match, x: Tensor, draws, cond) -> Tensor: # the student's
     "Loss of the student's images where base and fake score are compared, and the curriculum's reading"
     real, fake = self.predictions(x.detach(), draws.levels, draws.noise, cond)
     self.tracker.update(self.regions[draws.levels], relative_divergence(fake, real))
+    self.nets.network('student')                # whose blocks are run again if gradient checkpointing is on
     return matching_loss(x, matching_gradient(x.detach(), real, fake, self.settings.floor))
 
 @patch
@@ -181,6 +188,7 @@ def predictions(self: Match, x: Tensor, levels: Tensor, noise: Tensor, cond): # 
     z = noisify(x, noise, *self.base.grid.at(levels)[:2])
     return self.base.clean(z, levels, cond)[0], self.fake.clean(z, levels, cond)[0]
 
+# %% ../nbs/16a_matching.ipynb #6c4c01c8
 @patch
 def fake_losses(self: Match, x: Tensor, draws, cond) -> Tensor: # the student's images
     "Squared error of the fake score's prediction, in the network's own prediction type"
@@ -190,12 +198,14 @@ def fake_losses(self: Match, x: Tensor, draws, cond) -> Tensor: # the student's 
     target = from_x(x, z, alpha, sigma, kind=self.fake.kind)
     return (pred.float() - target).square().flatten(1).mean(1)
 
+# %% ../nbs/16a_matching.ipynb #71e1d307
 @patch
 def anchor_losses(self: Match, x: Tensor, xt: Tensor, cond) -> Tensor: # the student's images and states of its first step
     "Squared distance to the clean image that leads to where the guided base stands after its part of the trajectory"
     xs = xt
     with torch.no_grad():
-        for j in range(self.settings.anchor_steps): xs, _ = self.guide.step(xs, self._at(j, xs), cond)
+        for j in range(self.settings.anchor_steps):
+            xs, _ = self.guide.step(xs, self._at(j, xs), cond)
     target = two_step_target(xt, xs, *self.student.grid.at(self._at(0, xt)))
     return (x - target).square().flatten(1).mean(1)
 
@@ -232,6 +242,7 @@ def read(self: Match, step) -> dict:
     named = {f'{k}/{r}': v for k, vs in regions.items() for r, v in enumerate(vs) if v is not None}
     return dict(**means, lr=self.updaters['student'].lr, **named)
 
+# %% ../nbs/16a_matching.ipynb #b8ab2f37
 @patch
 def solvers(self: Match) -> dict:
     "Teacher and student, with as many steps"
@@ -259,4 +270,5 @@ def load_state_dict(self: Match, state):
     self.began = state['began']
     self.tracker.load_state_dict(state['tracker'])
     self.curriculum.load_state_dict(state['curriculum'], self.device)
-    if not self.accelerator.is_main_process: self.tracker.sums.zero_()
+    if not self.accelerator.is_main_process:
+        self.tracker.sums.zero_()

@@ -46,6 +46,7 @@ class Networks(nn.Module):
         self.family, self.cfg, self.null = family, cfg or Model(), null
         self.rank, teacher = self.cfg.student.lora_rank, self.cfg.teacher
         self.guidance = (teacher.guidance_scale, teacher.guidance_max or teacher.guidance_scale)    # low, high
+        self.seed = seed
         self.autocast = nullcontext                     # context of mixed precision, set by `prepare`
         self.roles = ['base']
         if self.guidance[0] != self.guidance[1] and not family.distilled:
@@ -55,9 +56,7 @@ class Networks(nn.Module):
         self.copies = nn.ModuleDict()                   # networks of trained roles, without LoRA
         self.trained: list[nn.Parameter] = []           # of all trained roles
         self.layers: list[BaseTunerLayer] = []          # modules with adapters
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.add_role('student')
+        self.add_role('student')
 
     def _add_guidance_input(self):
         "Add an input for the guidance scale to the network"
@@ -70,10 +69,16 @@ class Networks(nn.Module):
 @patch
 def add_role(self: Networks, role):
     "Create the weights of a role: adapters that are zero at first, or a copy of the base"
+    if self.wrapper is not self and role != 'teacher':
+        raise ValueError(f'the role {role!r} is added after several processes were joined, which average the student alone; '
+                         'train in one process')
     self.roles.append(role)
-    if self.rank:
+    if not self.rank:
+        self.copies[role] = copy.deepcopy(self.net).float().requires_grad_(True)
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(self.seed)
         self._add_adapters(role)
-    else: self.copies[role] = copy.deepcopy(self.net).float().requires_grad_(True)
 
 # %% ../nbs/09_models.ipynb #fccbca0e
 @patch

@@ -64,11 +64,11 @@ class Objective:
         "Begin a stage at a training step"
         raise NotImplementedError
 
-    def draw(self, step, n) -> Draws:
+    def draw(self, step, n) -> Any: # with `part`, as `Draws` has it
         "The random quantities of training step `step`, for `n` samples"
         raise NotImplementedError
 
-    def losses(self, draws: Draws, progress) -> Tensor:
+    def losses(self, draws: Any, progress) -> Tensor:
         "Loss of each sample `(b,)`, weighted"
         raise NotImplementedError
 
@@ -310,8 +310,7 @@ def plots(self: Halving) -> dict:
 @patch
 def state_dict(self: Halving) -> dict:
     "State other than weights, as plain values, summed over processes"
-    return dict(sums=self.accelerator.reduce(self.sums.clone()).tolist(),
-                tracker=self.tracker.state_dict(self.accelerator.reduce), curriculum=self.curriculum.state_dict())
+    return dict(**Objective.state_dict(self), tracker=self.tracker.state_dict(self.accelerator.reduce), curriculum=self.curriculum.state_dict())
 
 @patch
 def load_state_dict(self: Halving, state):

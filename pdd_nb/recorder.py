@@ -50,7 +50,8 @@ def curve(draw, # called with the axes
 def plot_losses(metrics, # lines of `metrics.jsonl`
                 ax):
     "Losses over training"
-    for key in ('loss', 'output', 'val_loss'):
+    validated = dict.fromkeys(k for m in metrics for k in m if k.startswith('val_') and k != 'val_divergence')
+    for key in ('loss', 'output', *(validated or ['val_divergence'])):
         points = [(m['step'], m[key]) for m in metrics if key in m] or [(0, math.nan)]
         ax.plot(*zip(*points), label=key)
     ax.set(xlabel='training step', yscale='log')

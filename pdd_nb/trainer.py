@@ -9,6 +9,7 @@ __all__ = ['RunState', 'Clock', 'Trainer', 'Guard', 'distill']
 import json, logging, math, time
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -132,17 +133,30 @@ def train_step(self: Trainer):
             acc.backward(loss/parts)
         self.guard.add(loss)
     updater.step(self.done, self.stage.updates)
+    for other in objective.updaters.values():
+        other.optimizer.zero_grad()
     self.state.step += 1
+
+# %% ../nbs/16_trainer.ipynb #16a00030
+def _largest(weights) -> float: # dict of tensors
+    "Largest absolute value"
+    return torch.stack([w.detach().abs().max() for w in weights.values()]).max().item()
 
 # %% ../nbs/16_trainer.ipynb #16a00006
 class Guard:
     "Detects a diverged state"
     RISE = 1000.                            # largest ratio of the loss to the first loss of the stage
     LEAST = 1e-3                            # lower bound for the first loss
-    LARGEST = 1e4                           # largest absolute value of a weight
-    def __init__(self, device): self.device, self.first, self.sum, self.n = device, None, 0., 0
+    LARGEST = 1e4                           # largest absolute value of a weight, in units of the largest at first, or of 1
+    def __init__(self, device):
+        self.device, self.limit, self.n = device, self.LARGEST, 0
+        self.first: Any = None              # loss of the stage's first batch
+        self.sum = torch.zeros((), device=device)
 
-    def start_stage(self): self.first, self.sum, self.n = None, torch.zeros((), device=self.device), 0
+    def start_stage(self, weights): # dict of tensors
+        "Forget the losses; note how large weights are"
+        self.limit, self.n = self.LARGEST*max(1., _largest(weights)), 0
+        self.first, self.sum = None, torch.zeros((), device=self.device)
 
     def add(self, loss: Tensor):
         "Add the loss of a part of a batch, on the device"
@@ -153,13 +167,13 @@ class Guard:
         self.n += 1
 
     def reason(self, weights, # dict of tensors
-               reduce=lambda t: t # sums a tensor over processes
+               reduce=lambda t: t # averages a tensor over processes
               ) -> str:
         "Why the state has diverged, judged by the weights and the losses since the last call; empty if it has not"
         bad = not_finite(weights)
         if bad: return f'weight {bad} is not finite'
-        largest = torch.stack([w.abs().max() for w in weights.values()]).max().item()
-        if largest > self.LARGEST: return f'a weight has grown to {largest:.3g}'
+        largest = _largest(weights)
+        if largest > self.limit: return f'a weight has grown to {largest:.3g}'
         if not self.n: return ''
         first, total = reduce(torch.stack([self.first, self.sum/self.n])).tolist()
         self.sum, self.n = torch.zeros_like(self.sum), 0
@@ -229,9 +243,11 @@ def _group(role, part):
 @patch
 def save(self: Trainer, name='last'):
     "Write a checkpoint; `ValueError` if the state has diverged"
-    student = self.objective.updaters['student']
-    weights = {**student.weights, **{f'{k} (average)': v for k, v in student.average.items()}}
-    reason = self.guard.reason(weights, self.accelerator.reduce)
+    weights = {}
+    for role, updater in self.objective.updaters.items():
+        weights |= {f'{k} of {role}': v for k, v in updater.weights.items()}
+        weights |= {f'{k} of {role}, averaged': v for k, v in updater.average.items()}
+    reason = self.guard.reason(weights, partial(self.accelerator.reduce, reduction='mean'))
     if reason: raise ValueError(self.objective.diverged(self.step, reason))
     states = {k: o.state_dict() for k, o in self.objectives.items()}
     self.state.seconds += self.clock.stop()
@@ -255,7 +271,8 @@ def _meta(self: Trainer, objectives):
         state['best'] = None
     scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else None
     return dict(**state, fingerprint=self.family.fingerprint, config=asdict(self.cfg), roles=self.nets.roles,
-                objectives=objectives, metrics=len(self.recorder.metrics), scaler=scaler)
+                objectives=objectives, metrics=len(self.recorder.metrics), scaler=scaler,
+                first_loss=None if self.guard.first is None else self.guard.first.item())
 
 # %% ../nbs/16_trainer.ipynb #16a00011
 def _read_meta(meta) -> dict:
@@ -299,6 +316,8 @@ def restore(self: Trainer, name='last'):
     best = math.inf if meta['best'] is None else meta['best']
     self.state = RunState(**{k: meta[k] for k in ('stage', 'step', 'began', 'bad', 'seconds')}, best=best)
     self.best_weights = groups.get('best')
+    first = meta.get('first_loss')
+    self.guard.first = None if first is None else torch.tensor(first, device=self.device)
     self.recorder.resume(meta['metrics'])
 
 # %% ../nbs/16_trainer.ipynb #cfbddff7
@@ -315,6 +334,9 @@ def _part(groups, role, part) -> dict: # of a checkpoint's files
 @patch
 def _objective(self: Trainer, name):
     "The objective with this name, created on first use"
+    if name not in OBJECTIVES:
+        known = ', '.join(OBJECTIVES)
+        raise ValueError(f'checkpoint: no objective {name!r}; known are {known}; import the module that defines it')
     if name not in self.objectives:
         self.objectives[name] = OBJECTIVES[name](self.cfg, self.nets, self.feeds, self.accelerator)
     return self.objectives[name]
@@ -326,7 +348,7 @@ def start_stage(self: Trainer):
     self.state.began, self.state.best, self.state.bad, self.best_weights = self.step, math.inf, 0, None
     self.objective = self._objective(self.stage.objective)
     self.objective.start(self.stage, self.step)
-    self.guard.start_stage()
+    self.guard.start_stage(self.nets.weights())
     self.recorder.first = {}
 
 # %% ../nbs/16_trainer.ipynb #e9beadd9
@@ -351,7 +373,7 @@ def run(self: Trainer,
         control=None): # called with the trainer after each step; if it returns true, training stops likewise
     "Train all stages and save the student; returns the folder of the run"
     check_run(self.cfg, resume)
-    if resume and is_finished(self.folder) and has_state(self.folder/'checkpoints'/'last'): return self._say_finished()
+    if resume and is_finished(self.folder): return self._say_finished()
     self.begin(resume)
     def stop(): return self.step == stop_at or (control is not None and control(self))
     experiment = ExperimentLog(self.folder, self.loggers if self.main else (), self.cfg, self.step)

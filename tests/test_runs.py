@@ -66,11 +66,25 @@ def test_restart_deletes_what_the_run_made_and_nothing_else(train, run):
     mine = [run/'notes.txt', run/'samples/mine.png', run/'plots/mine.png', run/'student/README.md', run/'checkpoints/mine.txt']
     for f in mine: f.write_text('mine')
     (run/'samples/9steps_000001.png').write_text('')
-    for name in ('evaluation.json', 'grid.png', 'report.html', 'report.md'): (run/name).write_text('{}')
+    ours = {'evaluation.json': '{"protocol": {}}', 'grid.png': 'tEXtstudent', 'report.html': '<meta name="generator" content="pdd_nb">', 'report.md': '<!-- report of pdd_nb -->'}
+    for name, text in ours.items(): (run/name).write_text(text)
     train(run, 'seed=5', 'training.steps=[2,2]', resume=False)
     assert [f.read_text() for f in mine] == ['mine']*5
-    left = [name for name in ('evaluation.json', 'grid.png', 'report.html', 'report.md', 'samples/9steps_000001.png') if (run/name).exists()]
-    assert left == [] and (run/'student/student.json').exists()
+    assert not [name for name in (*ours, 'samples/9steps_000001.png') if (run/name).exists()] and (run/'student/student.json').exists()
+    for name in ours: (run/name).write_text('mine')                      # of these names, and not ours
+    train(run, 'seed=5', 'training.steps=[2,2]', resume=False)
+    assert [(run/name).read_text() for name in ours] == ['mine']*4
+
+def test_a_finished_run_without_checkpoints_stays_finished(train, run):
+    shutil.rmtree(run/'checkpoints')
+    before = {p: p.read_bytes() for p in run.rglob('*') if p.is_file()}
+    train(run)
+    with pytest.raises(ValueError, match='holds a run with seed=0, not 5'): train(run, 'seed=5')
+    assert {p: p.read_bytes() for p in run.rglob('*') if p.is_file()} == before
+
+def test_restart_goes_past_a_broken_checkpoint(train, run):
+    (run/'checkpoints/last/state.json').write_text('{"step": ')
+    assert train(run, 'training.steps=[1,1]', resume=False) == run and (run/'summary.json').exists()
 
 def test_what_is_published_can_be_read_by_others(run):
     assert {oct(p.stat().st_mode & 0o777) for p in (run/'student').rglob('*') if p.is_file()} == {'0o644'}
@@ -138,7 +152,7 @@ def test_a_state_that_is_not_finite_never_replaces_a_good_checkpoint(train, tmp_
 def test_a_diverged_run_goes_on_with_a_lower_rate(train, tmp_path):
     d, more = tmp_path/'run', ['training.steps=[8,2]', 'training.lr_warmup=0', 'training.clip=1e30']
     for _ in range(2):
-        with pytest.raises(ValueError, match='training.lr: training diverged by step .* the same command with less than 1e[+]09'): train(d, *more, 'training.lr=1e9')
+        with pytest.raises(ValueError, match='training.lr: training diverged by step .* below 1e[+]09'): train(d, *more, 'training.lr=1e9')
     assert not (d/'checkpoints/last').exists() or finite(d/'checkpoints/last')
     assert (train(d, *more, 'training.lr=1e-4')/'summary.json').exists()
 
