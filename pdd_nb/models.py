@@ -65,6 +65,18 @@ class Networks(nn.Module):
                              f'an input for the scale, which a LoRA cannot carry), got {self.rank}')
         self.family.add_guidance_input()
 
+# %% ../nbs/09_models.ipynb #b05f3977
+@patch(as_prop=True)
+def wrapper(self: Networks) -> nn.Module:
+    "The wrapper that averages gradients over processes, or the networks themselves"
+    return self.__dict__.get('_wrapper', self)          # in `__dict__`, so that it is not registered as a submodule
+
+@patch
+def prepare(self: Networks, accelerator):
+    "Wrap the networks with accelerate and set the context of mixed precision"
+    self.__dict__['_wrapper'] = accelerator.prepare(self)
+    self.autocast = accelerator.autocast
+
 # %% ../nbs/09_models.ipynb #09b00004
 @patch
 def add_role(self: Networks, role):
@@ -187,18 +199,6 @@ def predict(self: Networks, role, xt: Tensor, t: Tensor, cond,
                 return Networks.forward(self, role, xt, t, cond=cond, w=w, blocks=blocks)
         call = self.wrapper if torch.is_grad_enabled() else self
         return call(role, xt, t, cond=cond, w=w, blocks=blocks)
-
-# %% ../nbs/09_models.ipynb #b05f3977
-@patch(as_prop=True)
-def wrapper(self: Networks) -> nn.Module:
-    "The wrapper that averages gradients over processes, or the networks themselves"
-    return self.__dict__.get('_wrapper', self)          # in `__dict__`, so that it is not registered as a submodule
-
-@patch
-def prepare(self: Networks, accelerator):
-    "Wrap the networks with accelerate and set the context of mixed precision"
-    self.__dict__['_wrapper'] = accelerator.prepare(self)
-    self.autocast = accelerator.autocast
 
 # %% ../nbs/09_models.ipynb #09b00013
 @patch

@@ -243,7 +243,7 @@ def _group(role, part):
 @patch
 def save(self: Trainer, name='last'):
     "Write a checkpoint; `ValueError` if the state has diverged"
-    weights = {}
+    weights: dict = {}
     for role, updater in self.objective.updaters.items():
         weights |= {f'{k} of {role}': v for k, v in updater.weights.items()}
         weights |= {f'{k} of {role}, averaged': v for k, v in updater.average.items()}
