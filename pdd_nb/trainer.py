@@ -166,19 +166,21 @@ class Guard:
         self.sum += loss
         self.n += 1
 
-    def reason(self, weights, # dict of tensors
-               reduce=lambda t: t # averages a tensor over processes
-              ) -> str:
-        "Why the state has diverged, judged by the weights and the losses since the last call; empty if it has not"
-        bad = not_finite(weights)
-        if bad: return f'weight {bad} is not finite'
-        largest = _largest(weights)
-        if largest > self.limit: return f'a weight has grown to {largest:.3g}'
-        if not self.n: return ''
-        first, total = reduce(torch.stack([self.first, self.sum/self.n])).tolist()
-        self.sum, self.n = torch.zeros_like(self.sum), 0
-        if total <= self.RISE*max(first, self.LEAST): return ''
-        return f'the mean loss is {total:.3g}, after {first:.3g} at the beginning of the stage'
+# %% ../nbs/16_trainer.ipynb #16a00031
+@patch
+def reason(self: Guard, weights, # dict of tensors
+           reduce=lambda t: t # averages a tensor over processes
+          ) -> str:
+    "Why the state has diverged, judged by the weights and the losses since the last call; empty if it has not"
+    bad = not_finite(weights)
+    if bad: return f'weight {bad} is not finite'
+    largest = _largest(weights)
+    if largest > self.limit: return f'a weight has grown to {largest:.3g}'
+    if not self.n: return ''
+    first, total = reduce(torch.stack([self.first, self.sum/self.n])).tolist()
+    self.sum, self.n = torch.zeros_like(self.sum), 0
+    if total <= self.RISE*max(first, self.LEAST): return ''
+    return f'the mean loss is {total:.3g}, after {first:.3g} at the beginning of the stage'
 
 # %% ../nbs/16_trainer.ipynb #16a00009
 @patch
