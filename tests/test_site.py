@@ -9,7 +9,7 @@ import yaml
 
 root = Path(__file__).parent.parent
 notebooks = sorted((root/'nbs').glob('*.ipynb'))
-page = lambda p: re.sub(r'^\d+_', '', p.stem)
+page = lambda p: re.sub(r'^\d+[a-z0-9]*_', '', p.stem)
 
 class Page(HTMLParser):
     def __init__(self, path):
