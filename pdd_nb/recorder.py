@@ -51,7 +51,8 @@ def plot_losses(metrics, # lines of `metrics.jsonl`
                 ax):
     "Losses over training"
     validated = dict.fromkeys(k for m in metrics for k in m if k.startswith('val_') and k != 'val_divergence')
-    for key in ('loss', 'output', *(validated or ['val_divergence'])):
+    keys = ['loss', 'output', *(validated or ['val_divergence'])]
+    for key in [k for k in keys if any(k in m for m in metrics)] or keys[:1]:
         points = [(m['step'], m[key]) for m in metrics if key in m] or [(0, math.nan)]
         ax.plot(*zip(*points), label=key)
     ax.set(xlabel='training step', yscale='log')
