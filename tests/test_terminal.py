@@ -184,12 +184,12 @@ def test_the_home_folder_stands_for_a_tilde(monkeypatch, tmp_path):
 
 # ---- a busy machine
 
-@pytest.mark.parametrize('env, shown', [({}, 'GOMP_SPINCOUNT=1000, set by pdd_nb before torch was imported'), ({'GOMP_SPINCOUNT': '7'}, 'GOMP_SPINCOUNT=7, of the environment'),
+@pytest.mark.parametrize('env, shown', [({}, 'GOMP_SPINCOUNT=3000, set by pdd_nb before torch was imported'), ({'GOMP_SPINCOUNT': '7'}, 'GOMP_SPINCOUNT=7, of the environment'),
                                         ({'OMP_WAIT_POLICY': 'ACTIVE'}, 'OMP_WAIT_POLICY=ACTIVE, of the environment')], ids=['default', 'count', 'policy'])
 def test_spin_count_of_the_user_is_left_alone(env, shown):
     clean = {k: v for k, v in os.environ.items() if k not in ('GOMP_SPINCOUNT', 'OMP_WAIT_POLICY')}
     code = "import os, pdd_nb; print(pdd_nb.openmp); print(os.environ.get('GOMP_SPINCOUNT'))"
-    want = env.get('GOMP_SPINCOUNT', None if 'OMP_WAIT_POLICY' in env else '1000')
+    want = env.get('GOMP_SPINCOUNT', None if 'OMP_WAIT_POLICY' in env else '3000')
     assert python(code, env=clean | env) == (0, f'{shown}\n{want}\n', '')
 
 def test_spin_count_after_torch_is_said_to_have_no_effect():
