@@ -17,7 +17,6 @@ from .config import Stage
 from .curriculum import AdaptiveCurriculumScheduler, plot_weights
 from .feed import batch_indices
 from .objective import Objective, objective
-from .solver import Solver
 from .state import keyed
 from .timesteps import bcast, from_x, noisify, two_step_target
 from .tracker import TimestepDivergenceTracker, plot_divergence, plot_rate, relative_divergence, step_regions
@@ -105,13 +104,6 @@ def start(self: Match, stage: Stage, step):
     self.began = step
 
 # %% ../nbs/16a_matching.ipynb #acb00cc3
-@patch
-def _solver(self: Match, role, n) -> Solver:
-    "A role of the networks on a grid of `n` steps"
-    family = self.nets.family
-    def predict(xt, t, cond, w, blocks): return self.nets.predict(role, xt, t, cond, w=w, blocks=blocks)
-    return Solver(predict, family.grid(n).to(self.device), family.prediction_type)
-
 @patch
 def turn(self: Match, step) -> str:
     "The fake score's in the head start, then the student's and the fake score's by turns"

@@ -183,7 +183,7 @@ def start(self: Halving, stage: Stage, step):
 
 # %% ../nbs/15c_objective.ipynb #3785a6cf
 @patch
-def _solver(self: Halving, role, n) -> Solver:
+def _solver(self: Objective, role, n) -> Solver:
     "A role of the networks on its grid of `n` steps"
     family = self.nets.family
     def predict(xt, t, cond, w, blocks): return self.nets.predict(role, xt, t, cond, w=w, blocks=blocks)
