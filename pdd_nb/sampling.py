@@ -188,11 +188,11 @@ def text_to_image(checkpoint, # folder of a run or of a student
                  ) -> Image.Image:
     "The image that a distilled student draws of a prompt"
     path = None if output is None else output_path(output, image_suffixes())
-    _, note = student_note(checkpoint)
+    folder, note = student_note(checkpoint, num_inference_steps)
     n = note['num_inference_steps'] if num_inference_steps is None else num_inference_steps
     w = note['guidance_scale'] if guidance_scale is None else guidance_scale
     _check_request(prompt, n, seed, w)
-    f = family_of(load_student(checkpoint, teacher, device), resolution=note['resolution'])
+    f = family_of(load_student(folder, teacher, device), resolution=note['resolution'])
     _check_steps(f, n)
     options = dict(height=f.resolution, width=f.resolution, generator=torch.Generator().manual_seed(seed), **f.call)
     im = f.pipe(prompt, num_inference_steps=n, guidance_scale=w, output_type='pt', **options).images.float().cpu()

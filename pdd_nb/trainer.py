@@ -26,6 +26,7 @@ from .families import PRECISIONS, family_of, load_pipeline
 from .feed import open_feeds
 from .folders import expand, write_text
 from .loggers import ExperimentLog, ready_loggers
+from .matching import Match                       # registers the objective
 from .models import Networks, save_student
 from .objective import OBJECTIVES, Objective
 from .recorder import Recorder
