@@ -638,7 +638,7 @@ def convergence_step(metrics, # lines of `metrics.jsonl`
                      tolerance=.05): # above the best, as a share of it
     "Training step, of all stages, from which on the last stage's validation loss stays within `tolerance` of its best"
     validations = [m for m in metrics if 'val_divergence' in m and m['stage'] == metrics[-1]['stage']]
-    values = [(m['step'], m['val_loss']) for m in validations]
+    values = [(m['step'], m.get('val_loss', m['val_divergence'])) for m in validations]
     best = min([v for _, v in values], default=math.inf)
     step = None
     for k, v in reversed(values):

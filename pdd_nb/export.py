@@ -291,6 +291,7 @@ def _training_facts(s: ExportedStudent) -> dict:
     facts['curriculum'] = 'on' if c['curriculum']['enabled'] else 'off'
     facts['time'] = f"{summary['seconds']/60:.0f} min" if 'seconds' in summary else ''
     facts['validation loss'] = _number(summary['val_loss']) if 'val_loss' in summary else ''
+    facts['matching'] = ', '.join(_steps(n) for n in c['distillation'].get('matching', {}).get('students', []))
     return facts
 
 # %% ../nbs/23_export.ipynb #dad12260

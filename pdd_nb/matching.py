@@ -282,6 +282,11 @@ def solvers(self: Match) -> dict:
     "Guided base and student"
     return {f'teacher, {len(self.guide)}': self.guide, f'student, {len(self.student)}': self.student}
 
+@patch
+def plots(self: Match) -> dict:
+    "Curves of each region of noise levels, under names of their own"
+    return {f'matching_{name}': draw for name, draw in CurriculumObjective.plots(self).items()}
+
 # %% ../nbs/15e_matching.ipynb #15e00023
 @patch
 def state_dict(self: Match) -> dict:
