@@ -1136,6 +1136,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'pdd_nb.tiny.clip_config': ('tiny.html#clip_config', 'pdd_nb/tiny.py'),
                              'pdd_nb.tiny.clip_tokenizer': ('tiny.html#clip_tokenizer', 'pdd_nb/tiny.py'),
                              'pdd_nb.tiny.clip_with_projection': ('tiny.html#clip_with_projection', 'pdd_nb/tiny.py'),
+                             'pdd_nb.tiny.enlarged': ('tiny.html#enlarged', 'pdd_nb/tiny.py'),
                              'pdd_nb.tiny.even_flow': ('tiny.html#even_flow', 'pdd_nb/tiny.py'),
                              'pdd_nb.tiny.gemma': ('tiny.html#gemma', 'pdd_nb/tiny.py'),
                              'pdd_nb.tiny.qwen_config': ('tiny.html#qwen_config', 'pdd_nb/tiny.py'),

@@ -7,8 +7,8 @@ __all__ = ['TWO_LEVELS', 'WORDS', 'TINY', 'BETAS', 'SIDES', 'tiny_vae', 'tiny_un
            'clip_with_projection', 'word_tokenizer', 't5', 'umt5', 'gemma', 'qwen_config', 'qwen_vision', 'tiny',
            'tiny_sd', 'tiny_sd2', 'tiny_sdxl', 'tiny_pixart', 'tiny_mmdit', 'tiny_sd3', 'tiny_flux_transformer',
            'tiny_flux', 'tiny_schnell', 'tiny_dc', 'tiny_sana', 'even_flow', 'tiny_chroma', 'tiny_zimage',
-           'tiny_flux2_vae', 'tiny_flux2_transformer', 'tiny_klein', 'tiny_qwen', 'tiny_lumina', 'tiny_aura',
-           'tiny_families']
+           'tiny_flux2_vae', 'tiny_flux2_transformer', 'tiny_klein', 'tiny_qwen', 'tiny_lumina', 'enlarged',
+           'tiny_aura', 'tiny_families']
 
 # %% ../nbs/08a_tiny.ipynb #4e81d0c5
 import diffusers, torch, transformers
@@ -199,7 +199,7 @@ def tiny_sana():
     return diffusers.SanaPipeline(tokenizer=word_tokenizer(), text_encoder=text, vae=vae, transformer=transformer,
                                   scheduler=diffusers.DPMSolverMultistepScheduler(**flow))
 
-# %% ../nbs/08a_tiny.ipynb #7aca5ddc
+# %% ../nbs/08a_tiny.ipynb #c5a02bad
 def even_flow(shift=3., **config): # what differs
     "A scheduler of flow matching"
     return diffusers.FlowMatchEulerDiscreteScheduler(shift=shift, **config)
@@ -214,7 +214,7 @@ def tiny_chroma():
         scheduler=even_flow(use_dynamic_shifting=True),
         transformer=diffusers.ChromaTransformer2DModel(in_channels=16, joint_attention_dim=16, **small, **guide))
 
-# %% ../nbs/08a_tiny.ipynb #3b1a6383
+# %% ../nbs/08a_tiny.ipynb #628e53eb
 @tiny('Z-Image')
 def tiny_zimage():
     "Z-Image"
@@ -224,7 +224,7 @@ def tiny_zimage():
         text_encoder=transformers.Qwen3Model(qwen_config(2)), scheduler=even_flow(),
         transformer=diffusers.ZImageTransformer2DModel(in_channels=16, cap_feat_dim=16, **small))
 
-# %% ../nbs/08a_tiny.ipynb #257bae1a
+# %% ../nbs/08a_tiny.ipynb #5cc3e3b9
 def tiny_flux2_vae():
     "The autoencoder of FLUX.2, with statistics"
     vae = diffusers.AutoencoderKLFlux2(**TWO_LEVELS, down_block_types=['DownEncoderBlock2D']*2, latent_channels=4,
@@ -246,7 +246,7 @@ def tiny_klein(is_distilled=False):
         vae=tiny_flux2_vae(), tokenizer=word_tokenizer(), text_encoder=transformers.Qwen3ForCausalLM(qwen_config(27)),
         scheduler=even_flow(use_dynamic_shifting=True), transformer=tiny_flux2_transformer(), is_distilled=is_distilled)
 
-# %% ../nbs/08a_tiny.ipynb #6cfde2c2
+# %% ../nbs/08a_tiny.ipynb #21536b74
 @tiny('Qwen-Image')
 def tiny_qwen():
     "Qwen-Image"
@@ -259,7 +259,7 @@ def tiny_qwen():
         scheduler=even_flow(use_dynamic_shifting=True, shift_terminal=.02),
         transformer=diffusers.QwenImageTransformer2DModel(in_channels=16, out_channels=4, joint_attention_dim=16, **small))
 
-# %% ../nbs/08a_tiny.ipynb #5b45062e
+# %% ../nbs/08a_tiny.ipynb #35ad1ea8
 @tiny('Lumina 2')
 def tiny_lumina():
     "Lumina 2, whose pipeline expects latents of 8 pixels a side"
@@ -269,6 +269,13 @@ def tiny_lumina():
         vae=tiny_vae(16, 4, shift_factor=.1, scaling_factor=.4), tokenizer=word_tokenizer(), text_encoder=gemma(2),
         scheduler=even_flow(6.), transformer=diffusers.Lumina2Transformer2DModel(in_channels=16, cap_feat_dim=16, **small))
 
+def enlarged(net, std=.3): # of the weights
+    "A network with larger weights, so that the text changes what is drawn"
+    for p in net.parameters():
+        if p.ndim == 2:
+            nn.init.normal_(p, std=std)
+    return net
+
 @tiny('AuraFlow')
 def tiny_aura():
     "AuraFlow"
@@ -276,7 +283,7 @@ def tiny_aura():
                  caption_projection_dim=16, pos_embed_max_size=64)
     return diffusers.AuraFlowPipeline(
         vae=tiny_vae(), tokenizer=word_tokenizer(), text_encoder=umt5(), scheduler=even_flow(1.73),
-        transformer=diffusers.AuraFlowTransformer2DModel(joint_attention_dim=16, **small))
+        transformer=enlarged(diffusers.AuraFlowTransformer2DModel(joint_attention_dim=16, **small)))
 
 # %% ../nbs/08a_tiny.ipynb #d2d69bf0
 SIDES = {'Sana': 32, 'Lumina 2': 64}     # of images, in pixels, where they are not 16
