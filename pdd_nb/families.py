@@ -463,7 +463,7 @@ def check_lora(self: Family, folder):
         if not self._fits(k, tensors, modules): raise ValueError(f'checkpoint: {file} does not fit the teacher ({k})')
         if not v.isfinite().all(): raise ValueError(f'checkpoint: {file} has numbers that are not finite ({k})')
 
-# %% ../nbs/08_families.ipynb #fcedb285
+# %% ../nbs/08_families.ipynb #201e50a4
 @patch
 def guide(self: Family, u: Tensor, c: Tensor, # predictions `(b,c,h,w)` without and with the prompt
           scale: Tensor) -> Tensor: # `(b,)`
@@ -621,7 +621,7 @@ class EvenFlow(SD3):
 
     def grid(self, n): return scheduler_grid(self.scheduler(), n, sigmas=torch.linspace(1, 1/n, n).numpy(), mu=self.mu())
 
-# %% ../nbs/08_families.ipynb #b526c0f9
+# %% ../nbs/08_families.ipynb #f42ca9b5
 class Flux(EvenFlow):
     "FLUX.1: packed latents, and a guidance scale that is an input of the network"
     pipeline, targets = 'FluxPipeline', SD3.targets + ('proj_mlp',)
@@ -677,7 +677,7 @@ class Sana(PixArtSigma):
         t = t*net.config.timestep_scale
         return net(x, cond['prompt_embeds'], t, encoder_attention_mask=cond['prompt_attention_mask']).sample
 
-# %% ../nbs/08_families.ipynb #a0e2e215
+# %% ../nbs/08_families.ipynb #f0a2b587
 @contextmanager
 def _masked_checkpoints(net, mask): # of attention, `(b,n)`
     "While open, gradient checkpointing gives Chroma's single blocks the mask"
@@ -691,7 +691,7 @@ def _masked_checkpoints(net, mask): # of attention, `(b,n)`
     finally:
         net._gradient_checkpointing_func = plain
 
-# %% ../nbs/08_families.ipynb #e50eab18
+# %% ../nbs/08_families.ipynb #0d25132a
 class Chroma(Flux):
     "Chroma: FLUX.1 with a mask of attention, guided by a second call"
     pipeline = 'ChromaPipeline'
@@ -709,11 +709,11 @@ class Chroma(Flux):
             out = net(packed, text, t/1000, attention_mask=mask, **places).sample
         return self.unpack(out, h, v)
 
-# %% ../nbs/08_families.ipynb #1285da32
+# %% ../nbs/08_families.ipynb #ffffc716
 class ZImage(EvenFlow):
     "Z-Image: reversed time, negated output, texts of different lengths"
     pipeline, width, unguided = 'ZImagePipeline', 'cap_feat_dim', 0.
-    targets = ('to_q', 'to_k', 'to_v', 'to_out.0', 'w1', 'w2', 'w3', 'adaLN_modulation.0')
+    targets = ('to_q', 'to_k', 'to_v', 'to_out.0', 'w1', 'w2', 'w3', 'mlp.0', 'mlp.2', 'linear')
     returns = ('prompt_embeds', 'negative_prompt_embeds')
 
     def _encode(self, prompts, **options):
@@ -733,7 +733,7 @@ class ZImage(EvenFlow):
 
     def blocks(self): return [f'layers.{len(self.net.layers)//2}']
 
-# %% ../nbs/08_families.ipynb #7c11280e
+# %% ../nbs/08_families.ipynb #90c5747b
 def _padded(name, texts, n): # list of states `(l,d)`; the longest length
     "Texts as one tensor `(b,n,d)`, and their lengths `(b,)`"
     if not len(texts): return
@@ -745,7 +745,7 @@ def _texts(cond) -> list: # states `(l,d)`
     "The reverse of `_padded`"
     return [e[:n] for e, n in zip(cond['prompt_embeds'], cond['prompt_embeds_lengths'].tolist())]
 
-# %% ../nbs/08_families.ipynb #c4ef76bf
+# %% ../nbs/08_families.ipynb #7590d4fc
 class Flux2Klein(EvenFlow):
     "FLUX.2 klein: latents normalised in squares of 2x2, a shift that depends on the number of steps"
     pipeline = 'Flux2KleinPipeline'
@@ -768,7 +768,7 @@ class Flux2Klein(EvenFlow):
 
     def mu(self): return compute_empirical_mu(self.tokens, 50) if self.pipe.scheduler.config.use_dynamic_shifting else None
 
-# %% ../nbs/08_families.ipynb #79fbeb3e
+# %% ../nbs/08_families.ipynb #97bcda02
 @patch
 def scheduler(self: Flux2Klein):
     "The scheduler with a fixed shift"
@@ -788,7 +788,7 @@ def predict(self: Flux2Klein, net, x: Tensor, t: Tensor, cond, w=None): # as `Fa
     out = net(x.flatten(2).mT, cond['prompt_embeds'], t/1000, guidance=scale, **places).sample
     return self.unpack(out, h, v)
 
-# %% ../nbs/08_families.ipynb #f94ba5ea
+# %% ../nbs/08_families.ipynb #e060b4a4
 @patch
 def statistics(self: Flux2Klein):
     "Mean and deviation `(1,4c,1,1)` of squares of latents"
@@ -808,7 +808,7 @@ def to_vae(self: Flux2Klein, z: Tensor):
     mean, std = self.statistics()
     return torch.pixel_shuffle(z*std + mean, 2)
 
-# %% ../nbs/08_families.ipynb #d350017c
+# %% ../nbs/08_families.ipynb #df03a3e8
 class QwenImage(Flux):
     "Qwen-Image: a VAE for videos, guidance that keeps the norm of each token"
     pipeline = 'QwenImagePipeline'
@@ -827,7 +827,7 @@ class QwenImage(Flux):
         plain, c = self.pack(super().guide(u, c, scale)), self.pack(c)
         return self.unpack(plain*(c.norm(dim=-1, keepdim=True)/plain.norm(dim=-1, keepdim=True)), *u.shape[-2:])
 
-# %% ../nbs/08_families.ipynb #2e49f63f
+# %% ../nbs/08_families.ipynb #670782a5
 @patch
 def _encode(self: QwenImage, prompts, **options):
     "States and mask of the texts, of one length"
@@ -846,7 +846,7 @@ def predict(self: QwenImage, net, x: Tensor, t: Tensor, cond, w=None): # as `Fam
     out = net(self.pack(x), timestep=t/1000, img_shapes=[[(1, h//2, v//2)]]*b, **text).sample
     return self.unpack(out, h, v)
 
-# %% ../nbs/08_families.ipynb #be80ba0e
+# %% ../nbs/08_families.ipynb #5827dafd
 @patch
 def _frame_statistics(self: QwenImage):
     "Mean and deviation `(1,c,1,1)` of the latents"
@@ -870,7 +870,7 @@ def to_vae(self: QwenImage, z: Tensor):
     mean, std = self._frame_statistics()
     return (z*std + mean).unsqueeze(2)
 
-# %% ../nbs/08_families.ipynb #6b64e19f
+# %% ../nbs/08_families.ipynb #a1653c1c
 class Lumina2(EvenFlow):
     "Lumina 2: reversed time, negated output, guidance that keeps the norm of each row of latents"
     pipeline, width = 'Lumina2Pipeline', 'cap_feat_dim'
@@ -888,7 +888,7 @@ class Lumina2(EvenFlow):
 
     def blocks(self): return [f'layers.{len(self.net.layers)//2}']
 
-# %% ../nbs/08_families.ipynb #057f1b77
+# %% ../nbs/08_families.ipynb #f560bb25
 class AuraFlow(EvenFlow):
     "AuraFlow: flow matching with T5 alone, whose padding is zero"
     pipeline = 'AuraFlowPipeline'
@@ -1083,7 +1083,7 @@ def tiny_families(names=(), seed=0): # some of the table's; empty: all
     from pdd_nb.tiny import tiny_families           # a fixture, which builds on this module
     return tiny_families(names, seed)
 
-# %% ../nbs/08_families.ipynb #1453676a
+# %% ../nbs/08_families.ipynb #e0e84043
 def _guided_prediction(f: Family, x, t, cond, null, scale): # as for `predict`; null: `None` without guidance
     "The base's prediction in full precision"
     x = x.to(f.net.dtype)
@@ -1105,7 +1105,7 @@ def own_images(f: Family, prompts, noise, n, scale) -> Tensor: # `(b,c,h,w)`; nu
         x = ddim_step(clean, x, alpha, sigma, alpha_s=alpha_s, sigma_s=sigma_s)
     return f.decode(x)
 
-# %% ../nbs/08_families.ipynb #5a6371d6
+# %% ../nbs/08_families.ipynb #7f65537a
 def pipeline_images(f: Family, prompts, noise, n, scale) -> Tensor: # as `own_images`
     "Images `(b,3,h,w)` by the pipeline's own call, with the scheduler of the family's students"
     was = f.pipe.scheduler

@@ -196,7 +196,7 @@ def text_to_image(checkpoint, # folder of a run or of a student
     _check_steps(f, n)
     size = dict(height=f.resolution, width=f.resolution)
     options = dict(num_inference_steps=n, generator=torch.Generator().manual_seed(seed), **f.scale_option(w), **f.call)
-    im = f.pipe(prompt, output_type='pt', **size, **options).images.float().cpu()
+    im = f.pipe(prompt=prompt, output_type='pt', **size, **options).images.float().cpu()
     advice = 'train it again with a smaller training.lr'
     require_finite(im, f'checkpoint: the student draws values that are not numbers; {advice}')
     image = to_pil(im[0])
