@@ -630,6 +630,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'pdd_nb.families.QwenImage.predict': ('families.html#qwenimage.predict', 'pdd_nb/families.py'),
                                  'pdd_nb.families.QwenImage.scale_option': ('families.html#qwenimage.scale_option', 'pdd_nb/families.py'),
                                  'pdd_nb.families.QwenImage.to_vae': ('families.html#qwenimage.to_vae', 'pdd_nb/families.py'),
+                                 'pdd_nb.families.QwenImage.unused': ('families.html#qwenimage.unused', 'pdd_nb/families.py'),
                                  'pdd_nb.families.QwenImage.written': ('families.html#qwenimage.written', 'pdd_nb/families.py'),
                                  'pdd_nb.families.SD3': ('families.html#sd3', 'pdd_nb/families.py'),
                                  'pdd_nb.families.SD3.blocks': ('families.html#sd3.blocks', 'pdd_nb/families.py'),

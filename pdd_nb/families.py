@@ -109,6 +109,7 @@ class Family:
     distilled = False                                       # is guidance an input of the teacher already?
     unguided = 1.                                           # the guidance scale of the pipeline that adds nothing
     guidable = True                                         # has the pipeline guidance at all?
+    unused: tuple[str, ...] = ()                            # ends of names of modules that the output does not depend on
     constructor_options: dict = dict(requires_safety_checker=False) # for the pipeline's constructor
     by_peft = False                                         # is a LoRA stored by peft, for want of a loader in diffusers?
 
@@ -463,7 +464,7 @@ def check_lora(self: Family, folder):
         if not self._fits(k, tensors, modules): raise ValueError(f'checkpoint: {file} does not fit the teacher ({k})')
         if not v.isfinite().all(): raise ValueError(f'checkpoint: {file} has numbers that are not finite ({k})')
 
-# %% ../nbs/08_families.ipynb #201e50a4
+# %% ../nbs/08_families.ipynb #74a9b8d4
 @patch
 def guide(self: Family, u: Tensor, c: Tensor, # predictions `(b,c,h,w)` without and with the prompt
           scale: Tensor) -> Tensor: # `(b,)`
@@ -621,7 +622,7 @@ class EvenFlow(SD3):
 
     def grid(self, n): return scheduler_grid(self.scheduler(), n, sigmas=torch.linspace(1, 1/n, n).numpy(), mu=self.mu())
 
-# %% ../nbs/08_families.ipynb #f42ca9b5
+# %% ../nbs/08_families.ipynb #c586790f
 class Flux(EvenFlow):
     "FLUX.1: packed latents, and a guidance scale that is an input of the network"
     pipeline, targets = 'FluxPipeline', SD3.targets + ('proj_mlp',)
@@ -677,7 +678,7 @@ class Sana(PixArtSigma):
         t = t*net.config.timestep_scale
         return net(x, cond['prompt_embeds'], t, encoder_attention_mask=cond['prompt_attention_mask']).sample
 
-# %% ../nbs/08_families.ipynb #f0a2b587
+# %% ../nbs/08_families.ipynb #9ffbca42
 @contextmanager
 def _masked_checkpoints(net, mask): # of attention, `(b,n)`
     "While open, gradient checkpointing gives Chroma's single blocks the mask"
@@ -691,7 +692,7 @@ def _masked_checkpoints(net, mask): # of attention, `(b,n)`
     finally:
         net._gradient_checkpointing_func = plain
 
-# %% ../nbs/08_families.ipynb #0d25132a
+# %% ../nbs/08_families.ipynb #c284b29f
 class Chroma(Flux):
     "Chroma: FLUX.1 with a mask of attention, guided by a second call"
     pipeline = 'ChromaPipeline'
@@ -709,7 +710,7 @@ class Chroma(Flux):
             out = net(packed, text, t/1000, attention_mask=mask, **places).sample
         return self.unpack(out, h, v)
 
-# %% ../nbs/08_families.ipynb #ffffc716
+# %% ../nbs/08_families.ipynb #6cdf973b
 class ZImage(EvenFlow):
     "Z-Image: reversed time, negated output, texts of different lengths"
     pipeline, width, unguided = 'ZImagePipeline', 'cap_feat_dim', 0.
@@ -733,7 +734,7 @@ class ZImage(EvenFlow):
 
     def blocks(self): return [f'layers.{len(self.net.layers)//2}']
 
-# %% ../nbs/08_families.ipynb #90c5747b
+# %% ../nbs/08_families.ipynb #5b30a20f
 def _padded(name, texts, n): # list of states `(l,d)`; the longest length
     "Texts as one tensor `(b,n,d)`, and their lengths `(b,)`"
     if not len(texts): return
@@ -745,7 +746,7 @@ def _texts(cond) -> list: # states `(l,d)`
     "The reverse of `_padded`"
     return [e[:n] for e, n in zip(cond['prompt_embeds'], cond['prompt_embeds_lengths'].tolist())]
 
-# %% ../nbs/08_families.ipynb #7590d4fc
+# %% ../nbs/08_families.ipynb #206dc7e3
 class Flux2Klein(EvenFlow):
     "FLUX.2 klein: latents normalised in squares of 2x2, a shift that depends on the number of steps"
     pipeline = 'Flux2KleinPipeline'
@@ -768,7 +769,7 @@ class Flux2Klein(EvenFlow):
 
     def mu(self): return compute_empirical_mu(self.tokens, 50) if self.pipe.scheduler.config.use_dynamic_shifting else None
 
-# %% ../nbs/08_families.ipynb #97bcda02
+# %% ../nbs/08_families.ipynb #143bed59
 @patch
 def scheduler(self: Flux2Klein):
     "The scheduler with a fixed shift"
@@ -788,7 +789,7 @@ def predict(self: Flux2Klein, net, x: Tensor, t: Tensor, cond, w=None): # as `Fa
     out = net(x.flatten(2).mT, cond['prompt_embeds'], t/1000, guidance=scale, **places).sample
     return self.unpack(out, h, v)
 
-# %% ../nbs/08_families.ipynb #e060b4a4
+# %% ../nbs/08_families.ipynb #c56124a8
 @patch
 def statistics(self: Flux2Klein):
     "Mean and deviation `(1,4c,1,1)` of squares of latents"
@@ -808,7 +809,7 @@ def to_vae(self: Flux2Klein, z: Tensor):
     mean, std = self.statistics()
     return torch.pixel_shuffle(z*std + mean, 2)
 
-# %% ../nbs/08_families.ipynb #df03a3e8
+# %% ../nbs/08_families.ipynb #53f3314f
 class QwenImage(Flux):
     "Qwen-Image: a VAE for videos, guidance that keeps the norm of each token"
     pipeline = 'QwenImagePipeline'
@@ -816,6 +817,11 @@ class QwenImage(Flux):
                'net.2', 'img_mod.1', 'txt_mod.1')
     returns, options = ('prompt_embeds', 'prompt_embeds_mask'), dict(max_sequence_length=512)
     distilled, guidable = False, True
+
+    @property
+    def unused(self):                                       # the last block's text goes nowhere
+        last = f'transformer_blocks.{len(self.net.transformer_blocks) - 1}'
+        return [f'{last}.{k}' for k in ('attn.add_q_proj', 'attn.to_add_out', 'txt_mlp.net.0.proj', 'txt_mlp.net.2')]
 
     def null(self, negative=''): return self.encode([negative])
 
@@ -827,7 +833,7 @@ class QwenImage(Flux):
         plain, c = self.pack(super().guide(u, c, scale)), self.pack(c)
         return self.unpack(plain*(c.norm(dim=-1, keepdim=True)/plain.norm(dim=-1, keepdim=True)), *u.shape[-2:])
 
-# %% ../nbs/08_families.ipynb #670782a5
+# %% ../nbs/08_families.ipynb #42008d44
 @patch
 def _encode(self: QwenImage, prompts, **options):
     "States and mask of the texts, of one length"
@@ -846,7 +852,7 @@ def predict(self: QwenImage, net, x: Tensor, t: Tensor, cond, w=None): # as `Fam
     out = net(self.pack(x), timestep=t/1000, img_shapes=[[(1, h//2, v//2)]]*b, **text).sample
     return self.unpack(out, h, v)
 
-# %% ../nbs/08_families.ipynb #5827dafd
+# %% ../nbs/08_families.ipynb #9a8a3845
 @patch
 def _frame_statistics(self: QwenImage):
     "Mean and deviation `(1,c,1,1)` of the latents"
@@ -870,7 +876,7 @@ def to_vae(self: QwenImage, z: Tensor):
     mean, std = self._frame_statistics()
     return (z*std + mean).unsqueeze(2)
 
-# %% ../nbs/08_families.ipynb #a1653c1c
+# %% ../nbs/08_families.ipynb #52d83b60
 class Lumina2(EvenFlow):
     "Lumina 2: reversed time, negated output, guidance that keeps the norm of each row of latents"
     pipeline, width = 'Lumina2Pipeline', 'cap_feat_dim'
@@ -888,7 +894,7 @@ class Lumina2(EvenFlow):
 
     def blocks(self): return [f'layers.{len(self.net.layers)//2}']
 
-# %% ../nbs/08_families.ipynb #f560bb25
+# %% ../nbs/08_families.ipynb #c2386846
 class AuraFlow(EvenFlow):
     "AuraFlow: flow matching with T5 alone, whose padding is zero"
     pipeline = 'AuraFlowPipeline'
@@ -1083,7 +1089,7 @@ def tiny_families(names=(), seed=0): # some of the table's; empty: all
     from pdd_nb.tiny import tiny_families           # a fixture, which builds on this module
     return tiny_families(names, seed)
 
-# %% ../nbs/08_families.ipynb #e0e84043
+# %% ../nbs/08_families.ipynb #03da2743
 def _guided_prediction(f: Family, x, t, cond, null, scale): # as for `predict`; null: `None` without guidance
     "The base's prediction in full precision"
     x = x.to(f.net.dtype)
@@ -1105,7 +1111,7 @@ def own_images(f: Family, prompts, noise, n, scale) -> Tensor: # `(b,c,h,w)`; nu
         x = ddim_step(clean, x, alpha, sigma, alpha_s=alpha_s, sigma_s=sigma_s)
     return f.decode(x)
 
-# %% ../nbs/08_families.ipynb #7f65537a
+# %% ../nbs/08_families.ipynb #40f068b6
 def pipeline_images(f: Family, prompts, noise, n, scale) -> Tensor: # as `own_images`
     "Images `(b,3,h,w)` by the pipeline's own call, with the scheduler of the family's students"
     was = f.pipe.scheduler

@@ -101,7 +101,9 @@ def _add_adapters(self: Networks, role):
     targets = list(s.lora_targets or self.family.targets)
     if role == 'student':
         check_targets(self.net, s.lora_targets, s.lora_rank)
-    self.lora = LoraConfig(r=s.lora_rank, lora_alpha=s.lora_rank, target_modules=targets, init_lora_weights=True)
+    ranks = dict(r=s.lora_rank, lora_alpha=s.lora_rank)
+    unused = list(self.family.unused) or None
+    self.lora = LoraConfig(**ranks, target_modules=targets, exclude_modules=unused, init_lora_weights=True)
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', 'Already found a `peft_config`')      # several adapters are intended
         self.family.add_adapter(self.net, self.lora, role)
