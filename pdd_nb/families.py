@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['EMBEDDED', 'PRECISIONS', 'UNET_TARGETS', 'ADAPTABLE', 'HALVES', 'PLAIN_FLOW', 'INSTRUCTION', 'LOADING', 'UNUSED',
-           'FAMILIES', 'asset', 'quiet_loading', 'first_line', 'writing', 'weights_fingerprint', 'Family',
-           'full_precision', 'check_targets', 'SDXL', 'PixArtSigma', 'SD3', 'EvenFlow', 'Flux', 'Sana', 'Chroma',
-           'ZImage', 'Flux2Klein', 'QwenImage', 'Lumina2', 'AuraFlow', 'load_whole', 'check_finite', 'pipeline_class',
-           'model_parts', 'hub_reachable', 'hub_folder', 'family_of', 'frozen', 'load_pipeline', 'tiny_families',
-           'own_images', 'pipeline_images', 'check_steps']
+           'FAMILIES', 'PLAIN_STEPS', 'asset', 'quiet_loading', 'first_line', 'writing', 'weights_fingerprint',
+           'Family', 'full_precision', 'check_targets', 'SDXL', 'PixArtSigma', 'SD3', 'EvenFlow', 'Flux', 'Sana',
+           'Chroma', 'ZImage', 'Flux2Klein', 'QwenImage', 'Lumina2', 'AuraFlow', 'load_whole', 'check_finite',
+           'pipeline_class', 'model_parts', 'hub_reachable', 'hub_folder', 'family_of', 'frozen', 'load_pipeline',
+           'tiny_families', 'own_images', 'pipeline_images', 'check_steps', 'check_teacher']
 
 # %% ../nbs/08_families.ipynb #08b62cd2
 import copy, difflib, hashlib, importlib, inspect, logging, math
@@ -140,7 +140,12 @@ def device(self: Family): return self.net.device
 @patch(as_prop=True)
 def sample_size(self: Family) -> int:
     "Side of the latents that the model was trained on"
-    return self.net.config.sample_size
+    size = self.net.config.sample_size
+    sides = size if isinstance(size, (list, tuple)) else [size]
+    if len(set(sides)) > 1:
+        raise ValueError(f'model.teacher.resolution: {self.name} draws images of {sides} latents, and only square ones '
+                         'are trained; set a resolution')
+    return sides[0]
 
 @patch(as_prop=True)
 def channels(self: Family) -> int:
@@ -464,7 +469,7 @@ def check_lora(self: Family, folder):
         if not self._fits(k, tensors, modules): raise ValueError(f'checkpoint: {file} does not fit the teacher ({k})')
         if not v.isfinite().all(): raise ValueError(f'checkpoint: {file} has numbers that are not finite ({k})')
 
-# %% ../nbs/08_families.ipynb #74a9b8d4
+# %% ../nbs/08_families.ipynb #34559508
 @patch
 def guide(self: Family, u: Tensor, c: Tensor, # predictions `(b,c,h,w)` without and with the prompt
           scale: Tensor) -> Tensor: # `(b,)`
@@ -622,7 +627,7 @@ class EvenFlow(SD3):
 
     def grid(self, n): return scheduler_grid(self.scheduler(), n, sigmas=torch.linspace(1, 1/n, n).numpy(), mu=self.mu())
 
-# %% ../nbs/08_families.ipynb #c586790f
+# %% ../nbs/08_families.ipynb #9812ca28
 class Flux(EvenFlow):
     "FLUX.1: packed latents, and a guidance scale that is an input of the network"
     pipeline, targets = 'FluxPipeline', SD3.targets + ('proj_mlp',)
@@ -678,7 +683,7 @@ class Sana(PixArtSigma):
         t = t*net.config.timestep_scale
         return net(x, cond['prompt_embeds'], t, encoder_attention_mask=cond['prompt_attention_mask']).sample
 
-# %% ../nbs/08_families.ipynb #9ffbca42
+# %% ../nbs/08_families.ipynb #bae658c6
 @contextmanager
 def _masked_checkpoints(net, mask): # of attention, `(b,n)`
     "While open, gradient checkpointing gives Chroma's single blocks the mask"
@@ -692,7 +697,7 @@ def _masked_checkpoints(net, mask): # of attention, `(b,n)`
     finally:
         net._gradient_checkpointing_func = plain
 
-# %% ../nbs/08_families.ipynb #c284b29f
+# %% ../nbs/08_families.ipynb #d65cf069
 class Chroma(Flux):
     "Chroma: FLUX.1 with a mask of attention, guided by a second call"
     pipeline = 'ChromaPipeline'
@@ -710,7 +715,7 @@ class Chroma(Flux):
             out = net(packed, text, t/1000, attention_mask=mask, **places).sample
         return self.unpack(out, h, v)
 
-# %% ../nbs/08_families.ipynb #6cdf973b
+# %% ../nbs/08_families.ipynb #22b5e6a3
 class ZImage(EvenFlow):
     "Z-Image: reversed time, negated output, texts of different lengths"
     pipeline, width, unguided = 'ZImagePipeline', 'cap_feat_dim', 0.
@@ -734,7 +739,7 @@ class ZImage(EvenFlow):
 
     def blocks(self): return [f'layers.{len(self.net.layers)//2}']
 
-# %% ../nbs/08_families.ipynb #5b30a20f
+# %% ../nbs/08_families.ipynb #c096075b
 def _padded(name, texts, n): # list of states `(l,d)`; the longest length
     "Texts as one tensor `(b,n,d)`, and their lengths `(b,)`"
     if not len(texts): return
@@ -746,7 +751,7 @@ def _texts(cond) -> list: # states `(l,d)`
     "The reverse of `_padded`"
     return [e[:n] for e, n in zip(cond['prompt_embeds'], cond['prompt_embeds_lengths'].tolist())]
 
-# %% ../nbs/08_families.ipynb #206dc7e3
+# %% ../nbs/08_families.ipynb #e32024ff
 class Flux2Klein(EvenFlow):
     "FLUX.2 klein: latents normalised in squares of 2x2, a shift that depends on the number of steps"
     pipeline = 'Flux2KleinPipeline'
@@ -769,7 +774,7 @@ class Flux2Klein(EvenFlow):
 
     def mu(self): return compute_empirical_mu(self.tokens, 50) if self.pipe.scheduler.config.use_dynamic_shifting else None
 
-# %% ../nbs/08_families.ipynb #143bed59
+# %% ../nbs/08_families.ipynb #c515e71f
 @patch
 def scheduler(self: Flux2Klein):
     "The scheduler with a fixed shift"
@@ -789,7 +794,7 @@ def predict(self: Flux2Klein, net, x: Tensor, t: Tensor, cond, w=None): # as `Fa
     out = net(x.flatten(2).mT, cond['prompt_embeds'], t/1000, guidance=scale, **places).sample
     return self.unpack(out, h, v)
 
-# %% ../nbs/08_families.ipynb #c56124a8
+# %% ../nbs/08_families.ipynb #d3a23d81
 @patch
 def statistics(self: Flux2Klein):
     "Mean and deviation `(1,4c,1,1)` of squares of latents"
@@ -809,7 +814,7 @@ def to_vae(self: Flux2Klein, z: Tensor):
     mean, std = self.statistics()
     return torch.pixel_shuffle(z*std + mean, 2)
 
-# %% ../nbs/08_families.ipynb #53f3314f
+# %% ../nbs/08_families.ipynb #9f55124b
 class QwenImage(Flux):
     "Qwen-Image: a VAE for videos, guidance that keeps the norm of each token"
     pipeline = 'QwenImagePipeline'
@@ -833,7 +838,7 @@ class QwenImage(Flux):
         plain, c = self.pack(super().guide(u, c, scale)), self.pack(c)
         return self.unpack(plain*(c.norm(dim=-1, keepdim=True)/plain.norm(dim=-1, keepdim=True)), *u.shape[-2:])
 
-# %% ../nbs/08_families.ipynb #42008d44
+# %% ../nbs/08_families.ipynb #e3f53ff3
 @patch
 def _encode(self: QwenImage, prompts, **options):
     "States and mask of the texts, of one length"
@@ -852,7 +857,7 @@ def predict(self: QwenImage, net, x: Tensor, t: Tensor, cond, w=None): # as `Fam
     out = net(self.pack(x), timestep=t/1000, img_shapes=[[(1, h//2, v//2)]]*b, **text).sample
     return self.unpack(out, h, v)
 
-# %% ../nbs/08_families.ipynb #9a8a3845
+# %% ../nbs/08_families.ipynb #49331fe5
 @patch
 def _frame_statistics(self: QwenImage):
     "Mean and deviation `(1,c,1,1)` of the latents"
@@ -876,7 +881,7 @@ def to_vae(self: QwenImage, z: Tensor):
     mean, std = self._frame_statistics()
     return (z*std + mean).unsqueeze(2)
 
-# %% ../nbs/08_families.ipynb #52d83b60
+# %% ../nbs/08_families.ipynb #9b1afcba
 class Lumina2(EvenFlow):
     "Lumina 2: reversed time, negated output, guidance that keeps the norm of each row of latents"
     pipeline, width = 'Lumina2Pipeline', 'cap_feat_dim'
@@ -894,7 +899,7 @@ class Lumina2(EvenFlow):
 
     def blocks(self): return [f'layers.{len(self.net.layers)//2}']
 
-# %% ../nbs/08_families.ipynb #c2386846
+# %% ../nbs/08_families.ipynb #334cb5d2
 class AuraFlow(EvenFlow):
     "AuraFlow: flow matching with T5 alone, whose padding is zero"
     pipeline = 'AuraFlowPipeline'
@@ -1089,7 +1094,7 @@ def tiny_families(names=(), seed=0): # some of the table's; empty: all
     from pdd_nb.tiny import tiny_families           # a fixture, which builds on this module
     return tiny_families(names, seed)
 
-# %% ../nbs/08_families.ipynb #03da2743
+# %% ../nbs/08_families.ipynb #894bb81b
 def _guided_prediction(f: Family, x, t, cond, null, scale): # as for `predict`; null: `None` without guidance
     "The base's prediction in full precision"
     x = x.to(f.net.dtype)
@@ -1111,7 +1116,7 @@ def own_images(f: Family, prompts, noise, n, scale) -> Tensor: # `(b,c,h,w)`; nu
         x = ddim_step(clean, x, alpha, sigma, alpha_s=alpha_s, sigma_s=sigma_s)
     return f.decode(x)
 
-# %% ../nbs/08_families.ipynb #40f068b6
+# %% ../nbs/08_families.ipynb #b2c5ba4c
 def pipeline_images(f: Family, prompts, noise, n, scale) -> Tensor: # as `own_images`
     "Images `(b,3,h,w)` by the pipeline's own call, with the scheduler of the family's students"
     was = f.pipe.scheduler
@@ -1123,12 +1128,32 @@ def pipeline_images(f: Family, prompts, noise, n, scale) -> Tensor: # as `own_im
     finally:
         f.pipe.scheduler = was
 
+def _both_images(f: Family, scale, key): # for errors
+    "Images of two steps, by the pipeline and by ours"
+    noise = torch.randn(1, *f.shape, generator=torch.Generator().manual_seed(0)).to(f.device, f.net.dtype)
+    try:
+        theirs = pipeline_images(f, ['a test'], noise, 2, scale=scale)
+        return own_images(f, ['a test'], noise, 2, scale=scale), theirs
+    except LOADING as e: raise ValueError(f'{key}: {f.name} cannot draw an image ({first_line(e)})') from None
+
 def check_steps(f: Family, scale, # guidance scale
                 key='model.teacher.name'): # for errors
     "Refuse a teacher of which two steps are not those of the pipeline's own call"
-    noise = torch.randn(1, *f.shape, generator=torch.Generator().manual_seed(0)).to(f.device, f.net.dtype)
-    ours, theirs = [images(f, ['a test'], noise, 2, scale=scale) for images in (own_images, pipeline_images)]
-    error, limit = (ours - theirs).abs().mean(), 1e-4 if noise.dtype == torch.float32 else .02
+    ours, theirs = _both_images(f, scale, key)
+    error, limit = (ours - theirs).abs().mean(), 1e-4 if f.net.dtype == torch.float32 else .02
     if not error <= limit:
         raise ValueError(f'{key}: two steps of {f.name} are not those of its own {f.pipeline} (images differ by '
                          f'{error:.2g}); this variant is not understood')
+
+# %% ../nbs/08_families.ipynb #c84a3efa
+PLAIN_STEPS = dict(clip_sample=False, thresholding=False, invert_sigmas=False) # settings of schedulers that are understood
+
+def check_teacher(f: Family, scale, # guidance scale
+                  key='model.teacher.name'): # for errors
+    "Refuse a teacher whose scheduler or whose steps are not understood"
+    config = f.pipe.scheduler.config
+    for name, plain in PLAIN_STEPS.items():
+        if config.get(name, plain) != plain:
+            raise ValueError(f'{key}: its {type(f.pipe.scheduler).__name__} has {name} {config[name]}, which is not '
+                             f'understood; expected {plain} in scheduler/scheduler_config.json')
+    check_steps(f, scale, key)

@@ -18,7 +18,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from .config import Model
-from .families import Family, check_steps, check_targets, family_of, load_pipeline, quiet_loading, writing
+from .families import Family, check_targets, check_teacher, family_of, load_pipeline, quiet_loading, writing
 from .folders import expand, file_hash, read_json, write_folder, write_text
 from .losses import FeatureTap
 from .state import load_tensors
@@ -74,7 +74,7 @@ def wrapper(self: Networks) -> nn.Module:
 @patch
 def prepare(self: Networks, accelerator):
     "Check the teacher, wrap the networks with accelerate and set the context of mixed precision"
-    check_steps(self.family, sum(self.guidance)/2)
+    check_teacher(self.family, sum(self.guidance)/2)
     self.__dict__['_wrapper'] = accelerator.prepare(self)
     self.autocast = accelerator.autocast
 
