@@ -18,11 +18,10 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from .config import Model
-from .families import Family, check_targets, family_of, load_pipeline, quiet_loading, writing
+from .families import Family, check_targets, check_teacher, family_of, load_pipeline, quiet_loading, writing
 from .folders import expand, file_hash, read_json, write_folder, write_text
 from .losses import FeatureTap
 from .state import load_tensors
-from .timesteps import bcast
 
 # %% ../nbs/09_models.ipynb #e6ccd3ef
 def select(cond, idx) -> dict:
@@ -46,6 +45,7 @@ class Networks(nn.Module):
         self.family, self.cfg, self.null = family, cfg or Model(), null
         self.rank, teacher = self.cfg.student.lora_rank, self.cfg.teacher
         self.guidance = (teacher.guidance_scale, teacher.guidance_max or teacher.guidance_scale)    # low, high
+        family.check_guidance(*self.guidance)
         self.seed = seed
         self.autocast = nullcontext                     # context of mixed precision, set by `prepare`
         self.roles = ['base']
@@ -73,7 +73,8 @@ def wrapper(self: Networks) -> nn.Module:
 
 @patch
 def prepare(self: Networks, accelerator):
-    "Wrap the networks with accelerate and set the context of mixed precision"
+    "Check the teacher, wrap the networks with accelerate and set the context of mixed precision"
+    check_teacher(self.family, sum(self.guidance)/2)
     self.__dict__['_wrapper'] = accelerator.prepare(self)
     self.autocast = accelerator.autocast
 
@@ -100,7 +101,9 @@ def _add_adapters(self: Networks, role):
     targets = list(s.lora_targets or self.family.targets)
     if role == 'student':
         check_targets(self.net, s.lora_targets, s.lora_rank)
-    self.lora = LoraConfig(r=s.lora_rank, lora_alpha=s.lora_rank, target_modules=targets, init_lora_weights=True)
+    ranks = dict(r=s.lora_rank, lora_alpha=s.lora_rank)
+    unused = list(self.family.unused) or None
+    self.lora = LoraConfig(**ranks, target_modules=targets, exclude_modules=unused, init_lora_weights=True)
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', 'Already found a `peft_config`')      # several adapters are intended
         self.family.add_adapter(self.net, self.lora, role)
@@ -165,7 +168,7 @@ def forward(self: Networks, role, xt: Tensor, t: Tensor, # latents `(b,c,h,w)`, 
 @patch(as_prop=True)
 def guided(self: Networks) -> bool:
     "Whether the base needs the unconditional branch"
-    return self.guidance != (1, 1) and not self.family.distilled
+    return self.guidance[1] > self.family.unguided and not self.family.distilled
 
 # %% ../nbs/09_models.ipynb #b2790d11
 @patch
@@ -178,7 +181,7 @@ def _guided(self: Networks, xt, t, cond, w, blocks=()): # as `forward`
     with FeatureTap(net, blocks) as feats:
         pred = self.family.predict(net, xt, t, both, w=ws)
     u, c = pred.float().chunk(2)                        # the difference needs more than half precision
-    pred = u + bcast(w, u)*(c - u)
+    pred = self.family.guide(u, c, w)
     rescale = self.cfg.teacher.guidance_rescale
     if rescale:
         pred = rescale_noise_cfg(pred, c, rescale)
@@ -231,7 +234,7 @@ def _note(nets: Networks, steps):
     "The settings needed to sample with a student"
     f, (low, high) = nets.family, nets.guidance
     return dict(teacher=f.name, fingerprint=f.fingerprint, num_inference_steps=steps,
-                guidance_scale=(low + high)/2 if f.takes_guidance() else 1.,
+                guidance_scale=(low + high)/2 if f.takes_guidance() else f.unguided,
                 guidance_range=[low, high] if low != high else None,
                 resolution=f.resolution, format='lora' if nets.rank else 'pipeline')
 
@@ -276,7 +279,7 @@ def _check_reload(folder, nets: Networks, note):
     noise = torch.randn(2, *f.shape, generator=torch.Generator().manual_seed(0)).to(f.device, dtype)
     live = _pipeline_with(other.pipe, f, **{f.part: net})
     live.set_progress_bar_config(disable=True)
-    options = {k: note[k] for k in ('num_inference_steps', 'guidance_scale')}
+    options = dict(num_inference_steps=note['num_inference_steps'], **f.scale_option(note['guidance_scale']))
     options |= dict(**other.inputs(cond), latents=other.pack(noise), output_type='latent')
     saved, trained = [p(**options).images for p in (other.pipe, live)]
     tolerance = 1e-3 if dtype == torch.float32 else .1          # adapters are rounded in half precision
