@@ -965,6 +965,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'pdd_nb.plan._device_figures': ('plan.html#_device_figures', 'pdd_nb/plan.py'),
                              'pdd_nb.plan._fused': ('plan.html#_fused', 'pdd_nb/plan.py'),
                              'pdd_nb.plan._is_guided': ('plan.html#_is_guided', 'pdd_nb/plan.py'),
+                             'pdd_nb.plan._matching_calls': ('plan.html#_matching_calls', 'pdd_nb/plan.py'),
                              'pdd_nb.plan._median_seconds': ('plan.html#_median_seconds', 'pdd_nb/plan.py'),
                              'pdd_nb.plan._millions': ('plan.html#_millions', 'pdd_nb/plan.py'),
                              'pdd_nb.plan._moments': ('plan.html#_moments', 'pdd_nb/plan.py'),

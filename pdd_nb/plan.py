@@ -319,7 +319,9 @@ def _trained_parts(nets: Networks, c: DistillConfig) -> dict:
     "Bytes of what belongs to the trained weights"
     ps = list(nets.weights().values())
     n, copies = _nbytes(ps), 2 if nets.rank and len(stages(c)) > 1 else 1      # a later stage's teacher
-    return dict(student=n*copies, averages=2*n, gradients=n, moments=moment_bytes(ps, c.training.optimizer))
+    moments = moment_bytes(ps, c.training.optimizer)
+    parts = dict(student=n*copies, averages=2*n, gradients=n, moments=moments)
+    return parts | dict(fake_score=3*n + moments) if c.distillation.matching.students else parts
 
 # %% ../nbs/22_plan.ipynb #d49c3ae9
 def memory(cfg: DistillConfig) -> dict: # bytes by `part`, `total`, `encoding`; `parameters`, `trained`; `flop` of a batch
@@ -337,6 +339,21 @@ def memory(cfg: DistillConfig) -> dict: # bytes by `part`, `total`, `encoding`; 
     encoding = _nbytes(frozen) + texts + vae
     return dict(part=parts, total=sum(parts.values()), encoding=encoding, **sizes, flop=count.flop)
 
+# %% ../nbs/22_plan.ipynb #c1af22fc
+def _matching_calls(c: DistillConfig, stage, twice) -> dict: # as `_stage_calls`
+    "How often the networks are called in a stage of matching; calls of the fake score count as the student's"
+    m, n, t = c.distillation.matching, stage.coarse, c.training
+    b, valid = t.batch_size*t.accumulation, c.data.valid_size
+    anchored = 1/n if m.anchor and n > 1 else 0.
+    teacher = b*twice*(1 - anchored + anchored*m.anchor_steps)
+    student = b*((n - 1)/2 + 2 + m.fake_updates)
+    updates, checks = stage.updates - m.head_start, math.ceil(stage.updates/t.validate_every)
+    checked = checks*valid*(2*n + 1)
+    reference = 2*twice*valid*c.model.teacher.num_inference_steps
+    return dict(teacher_steps=stage.fine, steps=n, updates=stage.updates, per_update=round(teacher + student),
+                teacher_calls=round(updates*teacher) + reference + checks*valid*twice,
+                student_calls=round(updates*student + m.head_start*b*((n + 1)/2 + m.fake_updates)) + checked)
+
 # %% ../nbs/22_plan.ipynb #7775e3de
 def _is_guided(c: DistillConfig) -> bool:
     "Is the base called twice, with the prompt and without?"
@@ -348,6 +365,7 @@ def _stage_calls(c: DistillConfig, stage, twice) -> dict: # 2 where a guided bas
     "How often the networks are called in a stage"
     t, n, stored = c.training, stage.coarse, prompts_only(c)
     b, valid = t.batch_size*t.accumulation, c.data.valid_size
+    if stage.objective == 'matching': return _matching_calls(c, stage, twice)
     shown, checks = min(8, valid), math.ceil(stage.updates/t.validate_every)
     teacher = 2*n*(c.data.train_size + valid) if stored else 2*(stage.updates*b + valid)
     per_update = b if stored else b*(2*twice + 1)
@@ -358,7 +376,8 @@ def calls(cfg: DistillConfig) -> list[dict]: # one for each stage
     "Stages, updates, and how often the networks are called"
     c = check(cfg)
     guided = _is_guided(c)
-    return [_stage_calls(c, stage, 2 if k == 0 and guided else 1) for k, stage in enumerate(stages(c))]
+    plan = list(enumerate(stages(c)))
+    return [_stage_calls(c, s, 2 if guided and (k == 0 or s.objective == 'matching') else 1) | dict(name=s.name) for k, s in plan]
 
 # %% ../nbs/22_plan.ipynb #f91091b8
 def plan(cfg: DistillConfig) -> dict: # `config`, `network`, `resolution`, `stages`, `memory`
@@ -380,7 +399,7 @@ def _numbers(record, names): return [f'{record[k]:,}' for k in names]
 def _calls_table(found) -> str: # of `calls`
     "Stages as a Markdown table"
     heads = ['stage', 'steps', 'updates', 'network calls per update', 'teacher calls', 'student calls']
-    rows = [[k + 1, f"{r['teacher_steps']} to {r['steps']}", *_numbers(r, ('updates', 'per_update', *CALLS))]
+    rows = [[k + 1, r['name'], *_numbers(r, ('updates', 'per_update', *CALLS))]
             for k, r in enumerate(found)]
     total = {k: sum(r[k] for r in found) for k in ('updates', *CALLS)}
     steps = f"{found[0]['teacher_steps']} to {found[-1]['steps']}"
