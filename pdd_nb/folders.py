@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MARKER', 'LOCK', 'WRITER', 'flush', 'names_path', 'write_text', 'read_json', 'file_hash', 'all_files', 'write_marker',
            'read_marker', 'foreign_files', 'changed_files', 'check_marked', 'aside', 'current', 'write_folder', 'tidy',
-           'expand', 'check_folder', 'claim_folder', 'clear_folder', 'only_writer']
+           'expand', 'check_folder', 'claim_folder', 'clear_folder', 'check_free', 'only_writer']
 
 # %% ../nbs/00a_folders.ipynb #00a00004
 import hashlib, json, os, shutil, socket, tempfile
@@ -289,18 +289,27 @@ def _remove_empty(path, top):
 LOCK, WRITER = '.lock', '.writer'         # a lock file cannot be read on every system: the process is named in another
 
 @contextmanager
-def only_writer(folder, key='output'): # setting or option that names the folder, for the error
-    "Context in which no other process may write into a folder; `ValueError` if another does"
-    folder = expand(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+def _locked(folder, key):
+    "Context that holds the lock of a folder; `ValueError` if another process holds it"
     try:
         with FileLock(folder/LOCK, timeout=0, thread_local=False):
-            write_text(folder/WRITER, f'process {os.getpid()} on {socket.gethostname()}')
             yield
     except Timeout:
-        raise ValueError(f'{key}: {_writer(folder)} is writing to {folder}; wait for its end, or choose another folder') from None
+        path = folder/WRITER
+        who = path.read_text(encoding='utf-8') if path.exists() else 'another process'
+        raise ValueError(f'{key}: {who} is writing to {folder}; wait for its end, or choose another folder') from None
 
-def _writer(folder):
-    "The process that writes to a folder"
-    path = folder/WRITER
-    return path.read_text(encoding='utf-8') if path.exists() else 'another process'
+def check_free(folder, key='output'): # setting or option that names the folder, for the error
+    "`ValueError` if a process is writing to a folder now"
+    folder = expand(folder)
+    if (folder/LOCK).exists():
+        with _locked(folder, key): pass
+
+@contextmanager
+def only_writer(folder, key='output'): # as for `check_free`
+    "Context in which no other process may write to a folder; `ValueError` if one does"
+    folder = expand(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder, key):
+        write_text(folder/WRITER, f'process {os.getpid()} on {socket.gethostname()}')
+        yield

@@ -4,10 +4,12 @@
 
 # %% auto #0
 __all__ = ['RUN_FILES', 'RUN_ENTRIES', 'RUN_PATTERNS', 'FREE_KEYS', 'MARKS', 'KEPT', 'is_run', 'is_finished', 'check_same',
-           'check_run', 'open_run', 'repair_checkpoints']
+           'check_run', 'open_run', 'repair_checkpoints', 'Interrupted', 'handled', 'raise_interrupted',
+           'noted_signals']
 
 # %% ../nbs/00b_runs.ipynb #00b00004
-import logging, os
+import logging, os, signal, threading
+from contextlib import contextmanager
 from pathlib import Path
 
 from .config import DistillConfig, all_keys, check_files, config_from, get_key, load_config, save_config
@@ -163,3 +165,42 @@ def repair_checkpoints(folder):
         os.replace(path, free)
     if whole == [previous]:
         os.replace(previous, last)
+
+# %% ../nbs/00b_runs.ipynb #920e08fc
+class Interrupted(KeyboardInterrupt):
+    "A signal ended the work"
+    def __init__(self, number): # of the signal
+        self.number = number
+        super().__init__(signal.Signals(number).name)
+
+def _heeded() -> list: # of signals
+    "Signals that end a run; those that the caller has switched off, as `nohup` does, are left so"
+    found = [getattr(signal, name, None) for name in ('SIGINT', 'SIGTERM', 'SIGHUP')]       # Windows has no SIGHUP
+    return [s for s in found if s is not None and signal.getsignal(s) != signal.SIG_IGN]
+
+@contextmanager
+def handled(handler):
+    "Context in which a function handles these signals; outside of the main thread, Python allows none"
+    main = threading.current_thread() is threading.main_thread()
+    before = {s: signal.signal(s, handler) for s in _heeded()} if main else {}
+    try:
+        yield
+    finally:
+        for s, f in before.items():
+            signal.signal(s, f)
+
+# %% ../nbs/00b_runs.ipynb #53c8f098
+def raise_interrupted(number, frame): # as `signal.signal` calls it
+    "Handler that raises `Interrupted`"
+    raise Interrupted(number)
+
+@contextmanager
+def noted_signals():
+    "Context that yields a list, to which the first signal is added; at its end `Interrupted` is raised if there was one"
+    noted: list[int] = []
+    def note(number, frame):
+        if noted: raise Interrupted(number)
+        noted.append(number)
+    with handled(note):
+        yield noted
+    if noted: raise Interrupted(noted[0])
