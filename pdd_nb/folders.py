@@ -28,7 +28,7 @@ def names_path(path):
     try:
         yield
     except OSError as e:
-        if e.filename is None:
+        if e.errno and e.filename is None:
             e.filename = str(path)
         raise
 
