@@ -505,3 +505,10 @@ def states(self: Held, idx: Tensor, i: Tensor): # `(b,)` each
     if self.all is None: return self._to(self.stored.batch(idx.cpu(), i.cpu()))
     x = self.all[0]['x']
     return x[idx, 2*i].float(), x[idx, 2*i + 2].float(), self._cond(idx)
+
+# %% ../nbs/13_encoded.ipynb #ff89c1ec
+@patch
+def conditions(self: Held, idx: Tensor): # `(b,)`
+    "Conditions alone"
+    if self.all is None: return self._to([self.stored.conditions(idx.cpu())])[0]
+    return self._cond(idx)

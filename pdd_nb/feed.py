@@ -50,6 +50,9 @@ class LatentFeed:
                     weights): # the teacher's own, which identify the stage; empty for the base
         "Nothing to do: no data depends on the stage"
 
+    def open_prompts(self):
+        "Nothing to do: conditions are at hand"
+
     def conditions(self, k: Tensor) -> dict:
         "Conditions of items `(b,)`"
         return self.latents(k)[1]
@@ -76,20 +79,29 @@ class TrajectoryFeed:
 
     def start_stage(self, teacher: Solver, weights): # as for `LatentFeed`
         "Compute and store the trajectories of the stage's teacher, or open the stored ones"
-        cfg, f, m = self.cfg, self.family, self.cfg.model.teacher
+        f, m = self.family, self.cfg.model.teacher
         def walk(noise, cond): return teacher.states(f.start(noise, teacher.grid), cond)
-        folder = Path(cfg.output).expanduser()/'trajectories'/f'{len(teacher)}-{self.split}'
-        seed = cfg.seed + (self.split == 'valid')
         guidance = [m.guidance_scale, m.guidance_rescale, m.negative_prompt]
         student = tensors_hash(weights) if weights else ''
-        stored = store_trajectories(walk, f, self.prompts, noise_shape=f.shape, steps=len(teacher), folder=folder,
-                                    n=self.n, seed=seed, dtype=torch.float32, batch=cfg.training.batch_size,
-                                    quiet=self.quiet, guidance=guidance, student=student)
+        self._store(walk, len(teacher), guidance=guidance, student=student)
+
+    def open_prompts(self):
+        "Encode the prompts, unless a stage has done so: trajectories of no steps"
+        if self.held is None:
+            self._store(lambda noise, cond: [noise], 0)
+
+    def _store(self, walk, steps, **how): # as for `store_trajectories`
+        "Store trajectories of some number of steps, or open the stored ones"
+        cfg, f = self.cfg, self.family
+        folder = Path(cfg.output).expanduser()/'trajectories'/f'{steps}-{self.split}'
+        seed = cfg.seed + (self.split == 'valid')
+        stored = store_trajectories(walk, f, self.prompts, noise_shape=f.shape, steps=steps, folder=folder, n=self.n,
+                                    seed=seed, dtype=torch.float32, batch=cfg.training.batch_size, quiet=self.quiet, **how)
         self.held = Held(stored, f.device)
 
     def conditions(self, k: Tensor) -> dict:
         "Conditions of items `(b,)`"
-        return self.held.states(k, torch.zeros_like(k))[-1]
+        return self.held.conditions(k)
 
     def pair(self, teacher: Solver, k, i, noise, w, blocks=()): # as for `LatentFeed`; noise and blocks are not used
         "States at the beginning of the student's steps, the teacher's states two steps later, conditions"

@@ -2,12 +2,14 @@ from .config import DistillConfig
 from _typeshed import Incomplete
 from pathlib import Path
 
-__all__ = ['RUN_FILES', 'RUN_ENTRIES', 'RUN_PATTERNS', 'is_run', 'is_finished', 'FREE_KEYS', 'check_same', 'check_run', 'open_run', 'MARKS']
+__all__ = ['RUN_FILES', 'RUN_ENTRIES', 'RUN_PATTERNS', 'student_name', 'run_entries', 'is_run', 'is_finished', 'FREE_KEYS', 'check_same', 'check_run', 'open_run', 'MARKS']
 
 RUN_FILES: Incomplete
 RUN_ENTRIES: Incomplete
 RUN_PATTERNS: Incomplete
 
+def student_name(cfg: DistillConfig, n): ...
+def run_entries(cfg: DistillConfig) -> list[str]: ...
 def is_run(folder) -> bool: ...
 def is_finished(folder) -> bool: ...
 

@@ -19,7 +19,7 @@ from fastcore.basics import patch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .config import DistillConfig, check
+from .config import DistillConfig, check, students
 from .config import stages as configured_stages
 from .data import check_source
 from .families import PRECISIONS, family_of, load_pipeline
@@ -29,7 +29,7 @@ from .loggers import ExperimentLog, ready_loggers
 from .models import Networks, save_student
 from .objective import OBJECTIVES, Objective
 from .recorder import Recorder
-from .runs import check_run, is_finished, open_run
+from .runs import check_run, is_finished, open_run, student_name
 from .state import has_state, load_state, not_finite, save_state
 from .timesteps import stage_grids
 
@@ -119,23 +119,27 @@ def over(self: Trainer) -> bool:
 # %% ../nbs/16_trainer.ipynb #d87b7761
 @patch
 def train_step(self: Trainer):
-    "One update of the weights of one role"
-    objective, acc = self.objective, self.accelerator
-    updater = objective.updaters[objective.turn(self.step)]
-    parts = self.cfg.training.accumulation
-    shares = parts*acc.num_processes
-    draws = objective.draw(self.step, self.cfg.training.batch_size*shares)
+    "One update of the weights of each role whose turn it is"
+    samples = self.cfg.training.batch_size*self.cfg.training.accumulation*self.accelerator.num_processes
+    for role, draws in self.objective.turns(self.step, samples):
+        self._accumulate(draws)
+        self.objective.updaters[role].step(self.objective.total(role))
+        for updater in self.objective.updaters.values():
+            updater.optimizer.zero_grad()
+    self.state.step += 1
+
+# %% ../nbs/16_trainer.ipynb #d46f8fa3
+@patch
+def _accumulate(self: Trainer, draws):
+    "Gradients of a batch, part by part"
+    acc, parts = self.accelerator, self.cfg.training.accumulation
     for m in range(parts):
         last = m + 1 == parts
         with nullcontext() if last else acc.no_sync(self.nets.wrapper):
-            share = draws.part(m*acc.num_processes + acc.process_index, shares, self.device)
-            loss = objective.losses(share, self.done/self.stage.updates).mean()
+            share = draws.part(m*acc.num_processes + acc.process_index, parts*acc.num_processes, self.device)
+            loss = self.objective.losses(share, self.done/self.stage.updates).mean()
             acc.backward(loss/parts)
         self.guard.add(loss)
-    updater.step(self.done, self.stage.updates)
-    for other in objective.updaters.values():
-        other.optimizer.zero_grad()
-    self.state.step += 1
 
 # %% ../nbs/16_trainer.ipynb #16a00030
 def _largest(weights) -> float: # dict of tensors
@@ -349,6 +353,7 @@ def start_stage(self: Trainer):
     "Start the stage `state.stage`"
     self.state.began, self.state.best, self.state.bad, self.best_weights = self.step, math.inf, 0, None
     self.objective = self._objective(self.stage.objective)
+    self.objective.stage = self.stage
     self.objective.start(self.stage, self.step)
     self.guard.start_stage(self.nets.weights())
     self.recorder.first = {}
@@ -363,8 +368,10 @@ def _end_stage(self: Trainer):
         meta = dict(stage=self.state.stage, step=self.step, val_loss=self.state.best, fingerprint=self.family.fingerprint)
         save_state(self.folder/'checkpoints'/'best', meta, student=self.best_weights)
         criterion = self.objective.criterion.replace('val_', 'validation ')
-        steps = f'{self.stage.fine} to {self.stage.coarse} steps'
-        _log.info(f'{steps}: {criterion} {self.state.best:.4f} after {self.done} training steps')
+        _log.info(f'{self.stage.name}: {criterion} {self.state.best:.4f} after {self.done} training steps')
+        n = self.stage.coarse
+        if n in students(self.cfg) or self.stage is self.stages[-1]:
+            save_student(self.folder/student_name(self.cfg, n), self.nets, n)
     self.recorder.plots(self.objective)
 
 # %% ../nbs/16_trainer.ipynb #78de6ad3
@@ -396,7 +403,7 @@ def run(self: Trainer,
 @patch
 def train_stage(self: Trainer, bar, stop) -> bool: # `stop()`: whether to save a checkpoint and stop now
     "Train to the end of the stage; false if the run was stopped before"
-    bar.set_description(f'{self.stage.fine} to {self.stage.coarse} steps')
+    bar.set_description(self.stage.name)
     while not self.over:
         self.train_step()
         self._after(bar)
@@ -439,9 +446,8 @@ def paused(self: Trainer):
 # %% ../nbs/16_trainer.ipynb #16a00016
 @patch
 def _finish(self: Trainer):
-    "Save the student and the summary"
+    "Save the summary"
     if not self.main: return
-    save_student(self.folder/'student', self.nets, self.stage.coarse)
     self.state.seconds += self.clock.stop()
     summary = dict(steps=self.step, processes=self.accelerator.num_processes, seconds=round(self.state.seconds, 1))
     summary[self.objective.criterion] = self.state.best

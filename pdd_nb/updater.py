@@ -61,10 +61,10 @@ class Updater:
 # %% ../nbs/15b_updater.ipynb #15b00012
 @patch
 def step(self: Updater,
-         done, total): # updates of the stage so far, and in all
+         total): # updates of the stage
     "One optimiser step with the accumulated gradients, and an update of the average"
     c = self.cfg
-    lr = cosine_lr(done, total, c.lr, warmup=c.lr_warmup, floor=c.lr_floor)
+    lr = cosine_lr(self.updates, total, c.lr, warmup=c.lr_warmup, floor=c.lr_floor)
     for group in self.optimizer.param_groups:
         group['lr'] = lr
     self.accelerator.clip_grad_norm_(self.weights.values(), c.clip)
