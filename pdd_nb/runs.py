@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RUN_FILES', 'RUN_ENTRIES', 'RUN_PATTERNS', 'FREE_KEYS', 'MARKS', 'KEPT', 'student_name', 'run_entries', 'is_run',
            'is_finished', 'check_same', 'check_run', 'open_run', 'repair_checkpoints', 'Interrupted', 'handled',
-           'raise_interrupted', 'noted_signals']
+           'raise_interrupted', 'Noted', 'noted_signals']
 
 # %% ../nbs/00b_runs.ipynb #00b00004
 import logging, os, signal, threading
@@ -25,7 +25,8 @@ RUN_FILES = ('config.yaml', 'metrics.jsonl', 'summary.json', 'tracking.json', 'e
 RUN_ENTRIES = (*RUN_FILES, 'checkpoints', 'student', 'samples', 'plots', 'logs', 'trajectories')
 
 RUN_PATTERNS = (*RUN_FILES, 'checkpoints/last', 'checkpoints/previous', 'checkpoints/damaged-*', 'checkpoints/best',
-                'checkpoints/evaluation', 'student', 'student-*', 'plots', 'samples/*steps_??????.png', 'logs/events.out.tfevents.*', 'trajectories/*/index.json',
+                'checkpoints/evaluation', 'student', 'student-*', 'plots',
+                'samples/*steps_??????.png', 'logs/events.out.tfevents.*', 'trajectories/*/index.json',
                 'trajectories/*/captions.jsonl', 'trajectories/*/*-?????.safetensors')
 
 # %% ../nbs/00b_runs.ipynb #7198c2a6
@@ -108,7 +109,7 @@ def open_run(cfg: DistillConfig,
     folder = expand(cfg.output)
     if is_run(folder):
         _adopt(folder)
-    folder = claim_folder(folder, 'run', RUN_ENTRIES)
+    folder = claim_folder(folder, 'run', run_entries(cfg))
     _tidy_run(folder, cfg)
     if resume:
         repair_checkpoints(folder/'checkpoints')
@@ -204,13 +205,18 @@ def raise_interrupted(number, frame): # as `signal.signal` calls it
     "Handler that raises `Interrupted`"
     raise Interrupted(number)
 
+class Noted:
+    "Handler that notes the first signal, for a loop that ends at its next step; a second one raises `Interrupted`"
+    def __init__(self): self.number = 0         # of the signal; 0 before there is one
+
+    def __call__(self, number, frame=None): # as `signal.signal` calls it
+        if self.number: raise Interrupted(number)
+        self.number = number
+
 @contextmanager
 def noted_signals():
-    "Context that yields a list, to which the first signal is added; at its end `Interrupted` is raised if there was one"
-    noted: list[int] = []
-    def note(number, frame):
-        if noted: raise Interrupted(number)
-        noted.append(number)
-    with handled(note):
+    "Context that yields a `Noted`; at its end `Interrupted` is raised if there was a signal"
+    noted = Noted()
+    with handled(noted):
         yield noted
-    if noted: raise Interrupted(noted[0])
+    if noted.number: raise Interrupted(noted.number)

@@ -24,12 +24,12 @@ from .config import stages as configured_stages
 from .data import check_source
 from .families import PRECISIONS, family_of, load_pipeline
 from .feed import open_feeds
-from .folders import expand, write_text
+from .folders import expand, flush, names_path, only_writer, write_text
 from .loggers import ExperimentLog, ready_loggers
 from .models import Networks, save_student
 from .objective import OBJECTIVES, Objective
 from .recorder import Recorder
-from .runs import check_run, is_finished, open_run, student_name
+from .runs import KEPT, noted_signals, check_run, is_finished, open_run, student_name
 from .state import has_state, load_state, not_finite, save_state
 from .timesteps import stage_grids
 
@@ -188,14 +188,15 @@ def reason(self: Guard, weights, # dict of tensors
 
 # %% ../nbs/16_trainer.ipynb #16a00009
 @patch
-def _after(self: Trainer, bar):
+def _after(self: Trainer, bar,
+           stopping): # whether to save a checkpoint in any case
     "After a training step: a reading, a validation and a checkpoint, each if due"
     t, end = self.cfg.training, self.done == self.stage.updates
     if self.objective.due(self.done) or end:
         bar.set_postfix(loss=f"{self._read()['loss']:.4f}", refresh=False)
     if self.done % t.validate_every == 0 or end:
         self._validate()
-    if self.done % t.checkpoint_every == 0 or self.over:
+    if self.done % t.checkpoint_every == 0 or self.over or stopping:
         self.save()
 
 # %% ../nbs/16_trainer.ipynb #75e768b7
@@ -266,7 +267,8 @@ def save(self: Trainer, name='last'):
     updates = {role: updater.updates for role, updater in self.objective.updaters.items()}
     files = [k for k, tensors in groups.items() if tensors]
     meta = dict(**self._meta(states), files=files, updates=updates)
-    save_state(self.folder/'checkpoints'/name, meta, **groups)
+    flush(self.folder/'metrics.jsonl')
+    save_state(self.folder/'checkpoints'/name, meta, KEPT if name == 'last' else None, **groups)
 
 # %% ../nbs/16_trainer.ipynb #86a4dfb1
 @patch
@@ -383,8 +385,19 @@ def run(self: Trainer,
     "Train all stages and save the student; returns the folder of the run"
     check_run(self.cfg, resume)
     if resume and is_finished(self.folder): return self._say_finished()
-    self.begin(resume)
-    def stop(): return self.step == stop_at or (control is not None and control(self))
+    with only_writer(self.folder) if self.main else nullcontext(), names_path(self.folder):
+        self.begin(resume)
+        with noted_signals() as noted:
+            def stop(): return noted.number or self.step == stop_at or (control is not None and control(self))
+            self._train(stop)
+    self.accelerator.wait_for_everyone()
+    self.accelerator.end_training()
+    return self.folder
+
+# %% ../nbs/16_trainer.ipynb #de09de75
+@patch
+def _train(self: Trainer, stop): # as for `train_stage`
+    "Train stage after stage"
     experiment = ExperimentLog(self.folder, self.loggers if self.main else (), self.cfg, self.step)
     with experiment as self.recorder.experiment, self._bar() as bar:
         while self.train_stage(bar, stop):
@@ -395,9 +408,13 @@ def run(self: Trainer,
                 break
             self.state.stage += 1
             self.start_stage()
-    self.accelerator.wait_for_everyone()
-    self.accelerator.end_training()
-    return self.folder
+
+@patch
+def _agreed(self: Trainer, stop) -> bool: # as for `train_stage`
+    "Whether any process is to stop: all of them end with the same step"
+    stopping = bool(stop())
+    if self.accelerator.num_processes == 1: return stopping
+    return self.accelerator.reduce(torch.tensor(float(stopping), device=self.device)).item() > 0
 
 # %% ../nbs/16_trainer.ipynb #719261da
 @patch
@@ -406,11 +423,10 @@ def train_stage(self: Trainer, bar, stop) -> bool: # `stop()`: whether to save a
     bar.set_description(self.stage.name)
     while not self.over:
         self.train_step()
-        self._after(bar)
+        stopping = self._agreed(stop)
+        self._after(bar, stopping)
         bar.update()
-        if stop():
-            self.save()
-            return False
+        if stopping: return False
     return True
 
 # %% ../nbs/16_trainer.ipynb #16a00015
