@@ -691,6 +691,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'pdd_nb.folders.read_json': ('folders.html#read_json', 'pdd_nb/folders.py'),
                                 'pdd_nb.folders.read_marker': ('folders.html#read_marker', 'pdd_nb/folders.py'),
                                 'pdd_nb.folders.tidy': ('folders.html#tidy', 'pdd_nb/folders.py'),
+                                'pdd_nb.folders.write_bytes': ('folders.html#write_bytes', 'pdd_nb/folders.py'),
                                 'pdd_nb.folders.write_folder': ('folders.html#write_folder', 'pdd_nb/folders.py'),
                                 'pdd_nb.folders.write_marker': ('folders.html#write_marker', 'pdd_nb/folders.py'),
                                 'pdd_nb.folders.write_text': ('folders.html#write_text', 'pdd_nb/folders.py')},

@@ -154,20 +154,25 @@ class Guard:
     LARGEST = 1e4                           # largest absolute value of a weight, in units of the largest at first, or of 1
     def __init__(self, device):
         self.device, self.limit, self.n = device, self.LARGEST, 0
-        self.first: Any = None              # loss of the stage's first batch
+        self.first: Any = None              # loss of the stage's first batch, if it is finite
         self.sum = torch.zeros((), device=device)
+        self.finite = torch.zeros((), device=device)        # number of losses in the sum; others are left out
 
     def start_stage(self, weights): # dict of tensors
         "Forget the losses; note how large weights are"
         self.limit, self.n = self.LARGEST*max(1., _largest(weights)), 0
-        self.first, self.sum = None, torch.zeros((), device=self.device)
+        self.first = None
+        self.sum.zero_()
+        self.finite.zero_()
 
     def add(self, loss: Tensor):
         "Add the loss of a part of a batch, on the device"
         loss = loss.detach().float()
-        if self.first is None:
-            self.first = loss.clone()
-        self.sum += loss
+        finite = loss.isfinite()
+        first = loss if self.first is None else self.first
+        self.first = torch.where(first.isfinite(), first, loss)
+        self.sum += torch.where(finite, loss, 0)
+        self.finite += finite
         self.n += 1
 
 # %% ../nbs/16_trainer.ipynb #16a00031
@@ -181,8 +186,12 @@ def reason(self: Guard, weights, # dict of tensors
     largest = _largest(weights)
     if largest > self.limit: return f'a weight has grown to {largest:.3g}'
     if not self.n: return ''
-    first, total = reduce(torch.stack([self.first, self.sum/self.n])).tolist()
-    self.sum, self.n = torch.zeros_like(self.sum), 0
+    first, total, finite = reduce(torch.stack([self.first, self.sum, self.finite])).tolist()
+    self.sum.zero_()
+    self.finite.zero_()
+    self.n = 0
+    if not finite: return 'the loss is not finite'
+    total /= finite
     if total <= self.RISE*max(first, self.LEAST): return ''
     return f'the mean loss is {total:.3g}, after {first:.3g} at the beginning of the stage'
 
@@ -209,6 +218,9 @@ def _log(self: Trainer, **values):
 def _read(self: Trainer) -> dict:
     "Read and log the metrics since the last reading"
     values = self.objective.read(self.step)
+    skipped = sum(int(updater.skipped) for updater in self.objective.updaters.values())
+    if skipped:
+        values['skipped'] = skipped
     self._log(**values)
     return values
 
@@ -266,7 +278,8 @@ def save(self: Trainer, name='last'):
         groups['teacher'] = self.nets.weights('teacher')
     updates = {role: updater.updates for role, updater in self.objective.updaters.items()}
     files = [k for k, tensors in groups.items() if tensors]
-    meta = dict(**self._meta(states), files=files, updates=updates)
+    skipped = {role: int(updater.skipped) for role, updater in self.objective.updaters.items()}
+    meta = dict(**self._meta(states), files=files, updates=updates, skipped=skipped)
     flush(self.folder/'metrics.jsonl')
     save_state(self.folder/'checkpoints'/name, meta, KEPT if name == 'last' else None, **groups)
 
@@ -290,6 +303,7 @@ def _read_meta(meta) -> dict:
         meta['roles'] = ['teacher'] if meta['stage'] else []
         meta['files'] = ['student', 'ema', 'optimizer', *meta['roles']]
         meta['updates'] = dict(student=meta['step'] - meta['began'])
+    meta.setdefault('skipped', {})              # not counted before format 2
     return meta
 
 # %% ../nbs/16_trainer.ipynb #25686b70
@@ -316,7 +330,8 @@ def restore(self: Trainer, name='last'):
     self._start_from(meta, groups, path)
     for role, updater in self.objective.updaters.items():
         self.nets.load(_part(groups, role, 'weights'), role)       # `ValueError` for weights that do not fit
-        updater.load(**{part: _part(groups, role, part) for part in _GROUPS}, updates=meta['updates'][role])
+        counts = dict(updates=meta['updates'][role], skipped=meta['skipped'].get(role, 0))
+        updater.load(**{part: _part(groups, role, part) for part in _GROUPS}, **counts)
     for k, state in meta['objectives'].items():
         self._objective(k).load_state_dict(state)
     if self.accelerator.scaler:
