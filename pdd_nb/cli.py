@@ -9,10 +9,10 @@ __all__ = ['Required', 'COMMANDS', 'EXAMPLES', 'LOGGERS', 'ALL_SAMPLERS', 'LIBRA
            'user_error', 'main', 'complete_setting', 'complete_config']
 
 # %% ../nbs/25_cli.ipynb #4e29830d
-import io, json, logging, os, re, sys
+import io, json, logging, os, re, signal, sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from difflib import get_close_matches
 from importlib import import_module
 from inspect import Parameter, signature
@@ -165,12 +165,16 @@ def pdd_train(*overrides: str, # settings as key=value, such as training.lr=1e-4
     "Distil a teacher into a few-step student, evaluate it, and draw both"
     cfg = _configuration(config, overrides, tracker=tracker, output=output)
     if dry_run: return _plan(cfg)
+    from pdd_nb.folders import check_free
     from pdd_nb.runs import check_run
+    main = not int(os.environ.get('RANK', 0))
+    if main:
+        check_free(cfg.output)
     check_run(cfg, not restart)
     _check_inputs(cfg)
     from pdd_nb.trainer import distill
     run = distill(cfg, not restart, quiet)
-    if int(os.environ.get('RANK', 0)): return None                 # one process evaluates
+    if not main: return None                                       # one process evaluates
     if cfg.evaluation.prompts: return _evaluate_and_report(run, cfg, quiet)
     student = str(run/'student')
     return Result(f'student: {student}', run=str(run), student=student)
@@ -411,7 +415,7 @@ def fail(name: str, message) -> NoReturn:
     raise SystemExit(2)
 
 # %% ../nbs/25_cli.ipynb #922a9737
-STATUS = 'exit status: 0 done; 2 a mistake, reported in one line; 130 interrupted; another: an error of the program'
+STATUS = 'exit status: 0 done; 2 a mistake, reported in one line; 130, 143 or 129 interrupted; another: an error of the program'
 
 def parser(name: str) -> ArgumentParser:
     "Options, help and example of a command, from the signature of its function and the comments there"
@@ -475,10 +479,14 @@ def user_error(e: BaseException) -> str | None: # the line to print, or `None` f
 RESUMABLE = ('pdd-train', 'pdd-evaluate', 'pdd-ablate')
 
 def _interrupted(name: str, options: dict) -> str:
-    "What to say after Ctrl-C"
+    "What to say after an interruption"
     if name not in RESUMABLE: return f'{name}: interrupted'
     how = 'the same command without --restart' if options.get('restart') else 'the same command'
     return f'{name}: interrupted; {how} goes on from the last checkpoint'
+
+def _status(e: KeyboardInterrupt) -> int:
+    "The exit status of an interruption: 128 and the number of the signal, as in a shell"
+    return 128 + getattr(e, 'number', signal.SIGINT)
 
 # %% ../nbs/25_cli.ipynb #57351ee6
 @contextmanager
@@ -500,10 +508,13 @@ def _logged(quiet: bool) -> Iterator[None]:
 def _reported(name: str, options: dict) -> Iterator[None]:
     "End with the message and the status that a mistake or an interruption has"
     try:
-        yield
-    except KeyboardInterrupt:
-        print(_interrupted(name, options), file=sys.stderr)
-        raise SystemExit(130) from None
+        from pdd_nb.runs import handled, raise_interrupted
+        with handled(raise_interrupted):
+            yield
+    except KeyboardInterrupt as e:
+        with suppress(OSError):                                # the terminal may be gone
+            print(_interrupted(name, options), file=sys.stderr)
+        raise SystemExit(_status(e)) from None
     except Exception as e:
         message = user_error(e)
         if message is None or os.environ.get('PDD_TRACEBACK'): raise

@@ -359,7 +359,7 @@ class Stage:
     def name(self):
         "Such as '8 to 4 steps', or '4 steps, matching'"
         if self.objective == 'halving': return f'{self.fine} to {self.coarse} steps'
-        return f'{self.coarse} steps, {self.objective}'
+        return f'{self.coarse} step' + 's'*(self.coarse != 1) + f', {self.objective}'
 
 # %% ../nbs/00_config.ipynb #dd3a6d9c
 def _lengths(given, n): # list of numbers of updates, and how many are wanted

@@ -59,7 +59,8 @@ class Objective:
         self.device = accelerator.device
         self.updaters = dict(student=Updater(nets.weights(), cfg.training, accelerator))
         self.stage: Any = None             # set by `start`
-        self.sums = torch.zeros(1 + len(self.terms), device=self.device)     # number of batches, and sums of the terms
+        self.sums = torch.zeros(1 + len(self.terms), device=self.device)     # number of finite batches, and sums of the terms
+        self.bad = torch.zeros(len(self.terms), device=self.device)          # numbers of batches that were not finite, by term
 
     def start(self, stage: Stage, step):
         "Begin a stage at a training step"
@@ -106,21 +107,25 @@ def plots(self: Objective) -> dict:
 # %% ../nbs/15c_objective.ipynb #15c00019
 @patch
 def record(self: Objective, **terms): # name -> `(b,)`
-    "Add the batch means of the terms to the sums, on the device"
-    means = [terms[k].detach().float().mean() for k in self.terms]
-    self.sums += torch.stack([torch.ones((), device=self.device), *means])
+    "Add the batch means of the terms to the sums, on the device; a batch that is not finite is only counted"
+    means = torch.stack([terms[k].detach().float().mean() for k in self.terms])
+    finite = means.isfinite()
+    values = torch.cat([torch.ones(1, device=self.device), means])
+    self.sums += torch.where(finite.all(), values, 0)
+    self.bad += ~finite
 
 # %% ../nbs/15c_objective.ipynb #721a9649
 @patch
 def read(self: Objective, step) -> dict:
-    "Means since the last reading; `ValueError` if training has diverged"
+    "Means since the last reading; `ValueError` if no batch was finite"
     n, *totals = self.accelerator.reduce(self.sums.clone()).tolist()
+    bad = self.bad.tolist()
     self.sums.zero_()
-    means = {k: v/n for k, v in zip(self.terms, totals)}
-    bad = [k for k, v in means.items() if not math.isfinite(v)]
-    cause = next((k for k in bad if k != 'loss'), 'loss')         # the loss is the sum of the others
-    if bad: raise ValueError(self.diverged(step, f'the {cause} term is not finite'))
-    return means
+    self.bad.zero_()
+    if n: return {k: v/n for k, v in zip(self.terms, totals)}
+    causes = [k for k, count in zip(self.terms, bad) if count]
+    cause = next((k for k in causes if k != 'loss'), 'loss')      # the loss is the sum of the others
+    raise ValueError(self.diverged(step, f'the {cause} term is not finite'))
 
 # %% ../nbs/15c_objective.ipynb #b0532477
 @patch

@@ -16,7 +16,7 @@ from torch import Tensor
 from fastcore.basics import patch
 
 from .families import Family
-from .folders import read_marker, write_marker, write_text
+from .folders import names_path, read_marker, write_bytes, write_marker, write_text
 from .loggers import ExperimentLog
 from .sampling import grid_image, initial_noise
 from .solver import Solver
@@ -74,7 +74,7 @@ class Recorder:
         line = dict(step=step, **values)
         self.metrics.append(line)
         if not self.main: return
-        with open(self.folder/'metrics.jsonl', 'a', encoding='utf-8') as f:
+        with names_path(self.folder/'metrics.jsonl'), open(self.folder/'metrics.jsonl', 'a', encoding='utf-8') as f:
             f.write(json.dumps(line) + '\n')
         if 'stage_end' in values: return        # its loss is the best one, which has been logged at its own step
         self.experiment.log({k: v for k, v in values.items() if k not in ('stage', 'steps')}, step)
@@ -101,7 +101,7 @@ def plots(self: Recorder, objective):
     folder.mkdir(exist_ok=True)
     draws = dict(loss=lambda ax: plot_losses(self.metrics, ax), **objective.plots())
     for name, draw in draws.items():
-        (folder/f'{name}.png').write_bytes(curve(draw, self.metrics))
+        write_bytes(folder/f'{name}.png', curve(draw, self.metrics))
     write_marker(folder, 'plots', sorted({*read_marker(folder)['files'], *[f'{name}.png' for name in draws]}))
 
 # %% ../nbs/15d_recorder.ipynb #15d00017
@@ -127,7 +127,8 @@ def samples(self: Recorder, objective, step, name): # training step; prefix of t
     folder = self.folder/'samples'
     folder.mkdir(exist_ok=True)
     grid = grid_image(rows)
-    grid.save(folder/f'{name}_{step:06}.png')
+    grid.save(buffer := BytesIO(), 'PNG')
+    write_bytes(folder/f'{name}_{step:06}.png', buffer.getvalue())
     self.experiment.image('samples', grid, step)
 
 # %% ../nbs/15d_recorder.ipynb #0b0e58f1

@@ -24,13 +24,13 @@ from .config import stages as configured_stages
 from .data import check_source
 from .families import PRECISIONS, family_of, load_pipeline
 from .feed import open_feeds
-from .folders import expand, write_text
+from .folders import expand, flush, names_path, only_writer, write_text
 from .loggers import ExperimentLog, ready_loggers
 from .matching import Match                       # registers the objective
 from .models import Networks, save_student
 from .objective import OBJECTIVES, Objective
 from .recorder import Recorder
-from .runs import check_run, is_finished, open_run, student_name
+from .runs import KEPT, noted_signals, check_run, is_finished, open_run, student_name
 from .state import has_state, load_state, not_finite, save_state
 from .timesteps import stage_grids
 
@@ -155,20 +155,25 @@ class Guard:
     LARGEST = 1e4                           # largest absolute value of a weight, in units of the largest at first, or of 1
     def __init__(self, device):
         self.device, self.limit, self.n = device, self.LARGEST, 0
-        self.first: Any = None              # loss of the stage's first batch
+        self.first: Any = None              # loss of the stage's first batch, if it is finite
         self.sum = torch.zeros((), device=device)
+        self.finite = torch.zeros((), device=device)        # number of losses in the sum; others are left out
 
     def start_stage(self, weights): # dict of tensors
         "Forget the losses; note how large weights are"
         self.limit, self.n = self.LARGEST*max(1., _largest(weights)), 0
-        self.first, self.sum = None, torch.zeros((), device=self.device)
+        self.first = None
+        self.sum.zero_()
+        self.finite.zero_()
 
     def add(self, loss: Tensor):
         "Add the loss of a part of a batch, on the device"
         loss = loss.detach().float()
-        if self.first is None:
-            self.first = loss.clone()
-        self.sum += loss
+        finite = loss.isfinite()
+        first = loss if self.first is None else self.first
+        self.first = torch.where(first.isfinite(), first, loss)
+        self.sum += torch.where(finite, loss, 0)
+        self.finite += finite
         self.n += 1
 
 # %% ../nbs/16_trainer.ipynb #16a00031
@@ -182,21 +187,26 @@ def reason(self: Guard, weights, # dict of tensors
     largest = _largest(weights)
     if largest > self.limit: return f'a weight has grown to {largest:.3g}'
     if not self.n: return ''
-    first, total = reduce(torch.stack([self.first, self.sum/self.n])).tolist()
-    self.sum, self.n = torch.zeros_like(self.sum), 0
+    first, total, finite = reduce(torch.stack([self.first, self.sum, self.finite])).tolist()
+    self.sum.zero_()
+    self.finite.zero_()
+    self.n = 0
+    if not finite: return 'the loss is not finite'
+    total /= finite
     if total <= self.RISE*max(first, self.LEAST): return ''
     return f'the mean loss is {total:.3g}, after {first:.3g} at the beginning of the stage'
 
 # %% ../nbs/16_trainer.ipynb #16a00009
 @patch
-def _after(self: Trainer, bar):
+def _after(self: Trainer, bar,
+           stopping): # whether to save a checkpoint in any case
     "After a training step: a reading, a validation and a checkpoint, each if due"
     t, end = self.cfg.training, self.done == self.stage.updates
     if self.objective.due(self.done) or end:
         bar.set_postfix(loss=f"{self._read()['loss']:.4f}", refresh=False)
     if self.done % t.validate_every == 0 or end:
         self._validate()
-    if self.done % t.checkpoint_every == 0 or self.over:
+    if self.done % t.checkpoint_every == 0 or self.over or stopping:
         self.save()
 
 # %% ../nbs/16_trainer.ipynb #75e768b7
@@ -209,6 +219,9 @@ def _log(self: Trainer, **values):
 def _read(self: Trainer) -> dict:
     "Read and log the metrics since the last reading"
     values = self.objective.read(self.step)
+    skipped = sum(int(updater.skipped) for updater in self.objective.updaters.values())
+    if skipped:
+        values['skipped'] = skipped
     self._log(**values)
     return values
 
@@ -266,8 +279,10 @@ def save(self: Trainer, name='last'):
         groups['teacher'] = self.nets.weights('teacher')
     updates = {role: updater.updates for role, updater in self.objective.updaters.items()}
     files = [k for k, tensors in groups.items() if tensors]
-    meta = dict(**self._meta(states), files=files, updates=updates)
-    save_state(self.folder/'checkpoints'/name, meta, **groups)
+    skipped = {role: int(updater.skipped) for role, updater in self.objective.updaters.items()}
+    meta = dict(**self._meta(states), files=files, updates=updates, skipped=skipped)
+    flush(self.folder/'metrics.jsonl')
+    save_state(self.folder/'checkpoints'/name, meta, KEPT if name == 'last' else None, **groups)
 
 # %% ../nbs/16_trainer.ipynb #86a4dfb1
 @patch
@@ -289,6 +304,7 @@ def _read_meta(meta) -> dict:
         meta['roles'] = ['teacher'] if meta['stage'] else []
         meta['files'] = ['student', 'ema', 'optimizer', *meta['roles']]
         meta['updates'] = dict(student=meta['step'] - meta['began'])
+    meta.setdefault('skipped', {})              # not counted before format 2
     return meta
 
 # %% ../nbs/16_trainer.ipynb #25686b70
@@ -315,7 +331,8 @@ def restore(self: Trainer, name='last'):
     self._start_from(meta, groups, path)
     for role, updater in self.objective.updaters.items():
         self.nets.load(_part(groups, role, 'weights'), role)       # `ValueError` for weights that do not fit
-        updater.load(**{part: _part(groups, role, part) for part in _GROUPS}, updates=meta['updates'][role])
+        counts = dict(updates=meta['updates'][role], skipped=meta['skipped'].get(role, 0))
+        updater.load(**{part: _part(groups, role, part) for part in _GROUPS}, **counts)
     for k, state in meta['objectives'].items():
         self._objective(k).load_state_dict(state)
     if self.accelerator.scaler:
@@ -384,8 +401,19 @@ def run(self: Trainer,
     "Train all stages and save the student; returns the folder of the run"
     check_run(self.cfg, resume)
     if resume and is_finished(self.folder): return self._say_finished()
-    self.begin(resume)
-    def stop(): return self.step == stop_at or (control is not None and control(self))
+    with only_writer(self.folder) if self.main else nullcontext(), names_path(self.folder):
+        self.begin(resume)
+        with noted_signals() as noted:
+            def stop(): return noted.number or self.step == stop_at or (control is not None and control(self))
+            self._train(stop)
+    self.accelerator.wait_for_everyone()
+    self.accelerator.end_training()
+    return self.folder
+
+# %% ../nbs/16_trainer.ipynb #de09de75
+@patch
+def _train(self: Trainer, stop): # as for `train_stage`
+    "Train stage after stage"
     experiment = ExperimentLog(self.folder, self.loggers if self.main else (), self.cfg, self.step)
     with experiment as self.recorder.experiment, self._bar() as bar:
         while self.train_stage(bar, stop):
@@ -396,9 +424,13 @@ def run(self: Trainer,
                 break
             self.state.stage += 1
             self.start_stage()
-    self.accelerator.wait_for_everyone()
-    self.accelerator.end_training()
-    return self.folder
+
+@patch
+def _agreed(self: Trainer, stop) -> bool: # as for `train_stage`
+    "Whether any process is to stop: all of them end with the same step"
+    stopping = bool(stop())
+    if self.accelerator.num_processes == 1: return stopping
+    return self.accelerator.reduce(torch.tensor(float(stopping), device=self.device)).item() > 0
 
 # %% ../nbs/16_trainer.ipynb #719261da
 @patch
@@ -407,11 +439,10 @@ def train_stage(self: Trainer, bar, stop) -> bool: # `stop()`: whether to save a
     bar.set_description(self.stage.name)
     while not self.over:
         self.train_step()
-        self._after(bar)
+        stopping = self._agreed(stop)
+        self._after(bar, stopping)
         bar.update()
-        if stop():
-            self.save()
-            return False
+        if stopping: return False
     return True
 
 # %% ../nbs/16_trainer.ipynb #16a00015

@@ -39,10 +39,12 @@ class Updater:
         optimizer = make(weights.values(), lr=cfg.lr, betas=betas, weight_decay=cfg.weight_decay)
         self.optimizer = accelerator.prepare(optimizer)
         self.ema = EMAModel(list(weights.values()), decay=cfg.ema, foreach=True)
+        self.skipped = torch.zeros((), device=accelerator.device)      # updates of the stage without a finite gradient
 
     def start_stage(self):
         "Reset the moments, and set the average to the live weights"
         self.optimizer.state.clear()
+        self.skipped.zero_()
         self.ema = EMAModel(list(self.weights.values()), decay=self.cfg.ema, foreach=True)
 
     @property
@@ -62,12 +64,15 @@ class Updater:
 @patch
 def step(self: Updater,
          total): # updates of the stage
-    "One optimiser step with the accumulated gradients, and an update of the average"
+    "One optimiser step with the accumulated gradients, skipped if they are not finite, and an update of the average"
     c = self.cfg
     lr = cosine_lr(self.updates, total, c.lr, warmup=c.lr_warmup, floor=c.lr_floor)
     for group in self.optimizer.param_groups:
         group['lr'] = lr
-    self.accelerator.clip_grad_norm_(self.weights.values(), c.clip)
+    norm = self.accelerator.clip_grad_norm_(self.weights.values(), c.clip)
+    bad = (~norm.isfinite()).float()
+    self.skipped += bad
+    self.optimizer.optimizer.found_inf = bad       # fused AdamW then leaves the weights and moments, without waiting for the device
     self.optimizer.step()
     self.optimizer.zero_grad()
     self.ema.step(self.weights.values())
@@ -93,7 +98,8 @@ def tensors(self: Updater) -> dict: # of dicts of tensors
 @patch
 @torch.no_grad()
 def load(self: Updater, weights, ema, optimizer, # as from `tensors`
-         updates): # of the stage so far
+         updates, # of the stage so far
+         skipped=0): # of them
     "Restore the state from `tensors`"
     for k, p in self.weights.items():
         p.copy_(weights[k])
@@ -101,3 +107,4 @@ def load(self: Updater, weights, ema, optimizer, # as from `tensors`
         p.copy_(ema[k])
     load_optimizer(self.optimizer, optimizer)
     self.ema.optimization_step = updates
+    self.skipped.fill_(skipped)
