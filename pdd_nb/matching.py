@@ -69,12 +69,12 @@ class MatchingDraws:
 @objective('matching')
 class Match(CurriculumObjective):
     "The student's images get the distribution of the guided base's (Yin et al. 2024), on its own trajectories"
+    roles = ('student', 'fake')
     criterion = 'val_distance'
     terms = ('loss', 'match', 'fake', 'anchor')
     def __init__(self, cfg, nets, feeds, accelerator): # as for `Objective`
         super().__init__(cfg, nets, feeds, accelerator)
         m = self.settings = cfg.distillation.matching
-        nets.add_role('fake')
         rates = dict(student=m.lr, fake=m.fake_lr)
         self.updaters = {role: Updater(nets.weights(role), replace(cfg.training, lr=lr), accelerator, betas=(0., .99))
                          for role, lr in rates.items()}

@@ -35,7 +35,7 @@ def small(f, folder, *more):
               'training.batch_size': 2, 'training.validate_every': 2, 'training.lr': 5e-3, 'training.lr_warmup': 0, 'training.ema': 0,
               'data.train_size': 2, 'data.valid_size': 2, 'curriculum.num_regions': 2, 'curriculum.update_interval': 2,
               'evaluation.prompts': 0, 'device': 'cpu', 'threads': 1, 'output': folder/'run'}
-    return load_config('default', *[f'{k}={v}' for k, v in values.items()], *more)
+    return load_config('halving', *[f'{k}={v}' for k, v in values.items()], *more)
 
 def by_diffusers_alone(run, f, prompts, noise):
     "Images of a student that diffusers loads from the teacher and the run's folder"
