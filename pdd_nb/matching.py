@@ -14,7 +14,7 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor
 
-from .config import Stage
+from .config import Stage, for_each
 from .curriculum import AdaptiveCurriculumScheduler, draw_steps
 from .feed import batch_indices
 from .objective import CurriculumObjective, objective
@@ -84,6 +84,7 @@ class Match(CurriculumObjective):
         self.images: deque = deque()                # of the student in this training step, with their conditions
         self.reference: Any = None                  # the base's images of held-out prompts, set by `validate`
         self.began = 0                              # training step at which the stage began
+        self.anchor = 0.                            # its weight in the stage
         self.student: Any = None                    # solvers, set by `start`: the student on its grid,
         self.base: Any = None                       # base and fake score on the grid of noise levels,
         self.fake: Any = None
@@ -105,11 +106,12 @@ def start(self: Match, stage: Stage, step):
     self.lag.reset()
     self.images.clear()
     self.began = step
+    self.anchor = for_each(m.students, m.anchor).get(n, m.anchor[-1])
 
 @patch(as_prop=True)
 def anchored(self: Match) -> bool:
     "Whether the first step is anchored, not matched"
-    return self.settings.anchor > 0 and len(self.student) > 1
+    return self.anchor > 0 and len(self.student) > 1
 
 # %% ../nbs/15e_matching.ipynb #acb00cc3
 @patch
@@ -180,7 +182,7 @@ def losses(self: Match, draws: MatchingDraws, progress) -> Tensor: # of the stag
     if draws.role == 'fake':
         name, loss = 'fake', self.fake_losses(draws)
     elif draws.first == 0 and self.anchored:
-        name, loss = 'anchor', self.settings.anchor*self.anchor_losses(draws)
+        name, loss = 'anchor', self.anchor*self.anchor_losses(draws)
     else:
         name, loss = 'match', draws.weights*self.match_losses(draws)
     self.record(loss=loss, **terms | {name: loss})
@@ -212,7 +214,9 @@ def match_losses(self: Match, draws: MatchingDraws) -> Tensor: # `(b,)`
 def predictions(self: Match, x: Tensor, levels: Tensor, noise: Tensor, cond): # -> two of `(b,c,h,w)`
     "Clean images that base and fake score predict, where images `x` are noised"
     z = noisify(x, noise, *self.base.grid.at(levels)[:2])
-    return self.base.clean(z, levels, cond)[0], self.fake.clean(z, levels, cond)[0]
+    scale = self.settings.guidance
+    w = torch.full((len(z),), scale, device=self.device) if scale else None
+    return self.base.clean(z, levels, cond, w)[0], self.fake.clean(z, levels, cond)[0]
 
 # %% ../nbs/15e_matching.ipynb #6c4c01c8
 @patch

@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import flop_registry
 
-from .config import DistillConfig, check, find_model, stages
+from .config import DistillConfig, check, find_model, for_each, stages
 from .evaluation import markdown
 from .families import EMBEDDED, FAMILIES, PRECISIONS, Family, asset, first_line, quiet_loading
 from .feed import LatentFeed
@@ -344,7 +344,7 @@ def _matching_calls(c: DistillConfig, stage, twice) -> dict: # as `_stage_calls`
     "How often the networks are called in a stage of matching; calls of the fake score count as the student's"
     m, n, t = c.distillation.matching, stage.coarse, c.training
     b, valid = t.batch_size*t.accumulation, c.data.valid_size
-    anchored = 1/n if m.anchor and n > 1 else 0.
+    anchored = 1/n if for_each(m.students, m.anchor)[n] and n > 1 else 0.
     teacher = b*twice*(1 - anchored + anchored*m.anchor_steps)
     student = b*((n - 1)/2 + 2 + m.fake_updates)
     updates, checks = stage.updates - m.head_start, math.ceil(stage.updates/t.validate_every)

@@ -10,7 +10,7 @@ from pdd_nb.runs import Interrupted, is_finished
 from pdd_nb.state import load_state
 
 SLOW = 'slow' in os.environ.get('NB_FLAGS', '')
-TINY = ('device=cpu model.teacher.resolution=16 model.teacher.num_inference_steps=4 model.student.num_inference_steps=1 model.student.lora_rank=4 '
+TINY = ('device=cpu model.teacher.resolution=16 model.teacher.num_inference_steps=4 model.student.num_inference_steps=1 distillation.matching.students=[] model.student.lora_rank=4 '
         'data.train_size=24 data.valid_size=4 training.steps=[5,4] training.batch_size=4 training.validate_every=4 training.checkpoint_every=2 '
         'training.lr_warmup=2 curriculum.update_interval=2 curriculum.num_regions=2 evaluation.prompts=0').split()
 
