@@ -191,6 +191,7 @@ class Evaluation:
     # held-out scenes of the embedded world, or a text file with one prompt a line
     prompts_from: str = 'scenes'
     seed: int = setting(1, SEED)                                # of the prompts, and of the noise of each image
+    pairs: int = setting(48, at_least(0))                       # prompts of which a second image is drawn, for diversity
     reference: int = setting(2000, at_least(2))                 # real images
     reference_from: str = 'scenes'                              # of held-out meanings, or a folder of images
     # of FID, KID, precision and coverage: the embedded CLIP's, 'inception' (2048, pool 3), or a CLIP's (folder or hub id)
@@ -358,7 +359,7 @@ class Stage:
     def name(self):
         "Such as '8 to 4 steps', or '4 steps, matching'"
         if self.objective == 'halving': return f'{self.fine} to {self.coarse} steps'
-        return f'{self.coarse} steps, {self.objective}'
+        return f'{self.coarse} step' + 's'*(self.coarse != 1) + f', {self.objective}'
 
 # %% ../nbs/00_config.ipynb #dd3a6d9c
 def _lengths(given, n): # list of numbers of updates, and how many are wanted

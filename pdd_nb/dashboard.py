@@ -26,9 +26,9 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from . import ablation
-from .config import DistillConfig, Evaluation, check, load_config, stages
+from .config import DistillConfig, Evaluation, check, load_config, stages, students
 from .curriculum import plot_weights
-from .evaluation import prompts_of
+from .evaluation import prompts_of, run_folder
 from .families import family_of
 from .folders import read_json
 from .models import few_step_teacher, load_student, student_note
@@ -202,7 +202,7 @@ def _saved_step(folder: Path) -> int | None:
 def progress(folder, # of a run
              metrics: list[dict]
             ) -> dict:
-    "`stage` (from 1) of `stages`, its student's `steps`, `step`, the steps `left` at most, `rate` per second, `saved` step"
+    "`stage` (from 1) of `stages`, its `name`, `step`, the steps `left` at most, `rate` per second, `saved` step"
     folder = Path(folder)
     todo = stages(load_config(folder/'config.yaml'))
     ends = [0, *(m['step'] for m in metrics if 'stage_end' in m)]
@@ -210,7 +210,7 @@ def progress(folder, # of a run
     stage = min(len(ends), len(todo))
     to_come = todo[len(ends) - 1:]
     left = sum(s.updates for s in to_come) - (step - ends[-1])
-    known = dict(stage=stage, stages=len(todo), steps=todo[stage - 1].coarse, step=step, left=left)
+    known = dict(stage=stage, stages=len(todo), name=todo[stage - 1].name, step=step, left=left)
     return known | dict(rate=_rate(folder), saved=_saved_step(folder))
 
 # %% ../nbs/24_dashboard.ipynb #0015a6e3
@@ -477,9 +477,7 @@ def _position(self: Dashboard) -> list[str]:
     p = self.at
     step = max(p['step'], (self.run and self.run.step) or 0)
     most = f" of at most {p['step'] + p['left']}" if p['left'] else ''
-    unit = 'step' if p['steps'] == 1 else 'steps'
-    stage = f"stage {p['stage']} of {p['stages']}, to {p['steps']} {unit}"
-    return [stage, f'step {step}{most}']
+    return [f"stage {p['stage']} of {p['stages']}, {p['name']}", f'step {step}{most}']
 
 def _last_values(metrics: list[dict]) -> list[str]:
     "The last losses and the last learning rate"
@@ -539,9 +537,11 @@ class TrajectoryExplorer(Panel):
     "Teacher and student from the same noise, step by step, and where they differ most"
     def __init__(self, run, # its folder; the run must be finished
                  steps=(1, 2, 4, 8)): # to choose from
-        self.folder, self.note_of = student_note(run)
-        self.cfg = load_config(self.folder.parent/'config.yaml')
+        folder, self.note_of = student_note(run)
+        self.run = run_folder(folder)
+        self.cfg = load_config(self.run/'config.yaml')
         self._make_widgets(steps)
+        self.student = lru_cache(4)(self._student)
         self.walk = lru_cache(64)(self._walk)
         label = W.Label('steps', layout=W.Layout(width='5.5rem', justify_content='flex-end'))
         steps = W.HBox([label, self.steps])
@@ -549,13 +549,18 @@ class TrajectoryExplorer(Panel):
         super().__init__([self.grid, self.plot], *rows)
 
     @cached_property
-    def pipes(self) -> dict:
-        "The two pipelines, opened when they are first needed"
-        name, device = self.cfg.model.teacher.name, 'cpu'
-        if self.cfg.device == 'auto' and torch.cuda.is_available():
-            device = 'cuda'
-        teacher = few_step_teacher(name, device, self.note_of['resolution'])
-        return dict(teacher=teacher, student=load_student(self.folder, name, device, fuse=True))
+    def device(self) -> str:
+        "Where images are drawn"
+        return 'cuda' if self.cfg.device == 'auto' and torch.cuda.is_available() else 'cpu'
+
+    @cached_property
+    def teacher(self):
+        "The teacher's pipeline, opened when it is first needed"
+        return few_step_teacher(self.cfg.model.teacher.name, self.device, self.note_of['resolution'])
+
+    def _student(self, folder):
+        "The pipeline of a student"
+        return load_student(folder, self.cfg.model.teacher.name, self.device, fuse=True)
 
     def _repr_mimebundle_(self, **kw):
         if not self.note.value:
@@ -574,23 +579,23 @@ def _make_widgets(self: TrajectoryExplorer, steps):
     hint = 'a red circle above a blue star'
     self.own = W.Text(placeholder=hint, description='or your own', continuous_update=False, **wide)
     self.seed = W.IntSlider(0, 0, 99, description='seed', continuous_update=False, **wide)
-    choices = sorted({k for k in (*steps, own) if k <= most})
+    choices = sorted({k for k in (*steps, *students(self.cfg)) if k <= most})
     self.steps = W.ToggleButtons(options=choices, value=own, style=dict(button_width='3rem'))
     for w in (self.prompt, self.own, self.seed, self.steps):
         w.observe(lambda _: self.draw(), 'value')
     self.grid, self.plot = _tile(width='auto'), _tile(width='36rem', max_width='100%')
 
 @patch
-def _images(self: TrajectoryExplorer, name: str, x: Tensor, side: int) -> Tensor: # of a row, such as 'student, 4'
+def _images(self: TrajectoryExplorer, x: Tensor, side: int) -> Tensor:
     "The images of latents `(n,c,h,w)`, `(n,3,side,side)`"
-    who = 'student' if name.startswith('student') else 'teacher'
-    return resize_images(decode(self.pipes[who], x), side)
+    return resize_images(decode(self.teacher, x), side)
 
 @patch
 def _walk(self: TrajectoryExplorer, who: str, prompt: str, steps: int, guidance: float, seed: int):
-    "The trajectory of 'teacher' or 'student'"
+    "The trajectory of 'teacher', or of the 'student' that was trained for so many steps"
     options = dict(guidance=guidance, seed=seed, resolution=self.note_of['resolution'])
-    return trajectory(self.pipes[who], prompt, steps, **options)
+    pipe = self.teacher if who == 'teacher' else self.student(student_note(self.run, steps)[0])
+    return trajectory(pipe, prompt, steps, **options)
 
 # %% ../nbs/24_dashboard.ipynb #c7bcd8ac
 @patch
@@ -617,7 +622,7 @@ def draw(self: TrajectoryExplorer):
     except (OSError, ValueError) as e: return self.set_note(html.escape(_one_line(e)))
     k = len(ts)
     side = 128 if k <= 8 else 64
-    im = grid_image({name: self._images(name, x, side) for name, x in rows.items()}, 1)
+    im = grid_image({name: self._images(x, side) for name, x in rows.items()}, 1)
     self.grid.layout.min_width = f'{min(im.width, 560)}px'
     self.grid.value = _png(im)
     full, *others = rows

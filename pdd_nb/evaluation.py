@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['Tally', 'Clip', 'Inception', 'check_inception', 'clip', 'features', 'clip_cosine', 'reader', 'obeyed', 'aligned',
            'resamples', 'Moments', 'interval', 'fid', 'kid', 'precision_coverage', 'held_out', 'prompts_of',
-           'reference_files', 'real_pictures', 'check_protocol', 'Score', 'evaluate', 'result_rows', 'markdown',
-           'results_table', 'convergence_step', 'targets', 'run_folder', 'save_grid', 'grid_student', 'evaluate_run']
+           'reference_files', 'real_pictures', 'check_protocol', 'Score', 'colours', 'evaluate', 'result_rows',
+           'markdown', 'results_table', 'convergence_step', 'targets', 'run_folder', 'save_grid', 'grid_student',
+           'evaluate_run']
 
 # %% ../nbs/14_evaluation.ipynb #3f98af04
-import hashlib, json, logging, math, statistics, time
+import hashlib, json, logging, math, re, statistics, time
 from contextlib import redirect_stdout
 from dataclasses import asdict
 from functools import cache
@@ -34,7 +35,7 @@ from .data import image_files, read_image, read_prompts, square
 from .families import EMBEDDED, LOADING, asset, check_finite, family_of, first_line, hub_reachable, load_whole
 from .folders import MARKER, expand, read_json, read_marker
 from .losses import feature_loss
-from .models import few_step_teacher, load_student, student_hash, student_note
+from .models import few_step_teacher, load_student, student_folders, student_hash, student_note
 from .sampling import grid_image, require_finite, resize_images, sample_images, save_whole
 from .scenes import Scenes, captions, draw_scenes, sample_scenes
 from .state import has_state, keyed, load_state, save_state
@@ -373,7 +374,8 @@ def _real(name, source, n, size, kept, device): # extractor; as for `real_pictur
     return moments, torch.cat(first)[:kept]
 
 # %% ../nbs/14_evaluation.ipynb #8c2a1623
-_COLUMNS = ('alignment', 'clip_score', 'paired_distance', 'paired_psnr')
+_COLUMNS = ('alignment', 'clip_score', 'paired_distance', 'paired_psnr', 'brightness', 'contrast', 'saturation')
+_RELATIVE = ('diversity', 'brightness', 'contrast', 'saturation')       # reported as ratios to the first pipeline's
 
 class Score:
     "Running sums over the images of one pipeline"
@@ -387,19 +389,25 @@ class Score:
         few = max(10, 10**8//d**2)                                      # a replicate of 2048 features takes 32 MB
         self.each = Moments(len(_COLUMNS), p.replicates)
         self.crowd = Moments(d, min(p.replicates, few), second=True)
+        self.pairs = Moments(1, p.replicates)                           # distances between two images of a prompt
         self.kept, self.size = torch.zeros(0, d), 0
         self.seconds: list[float] = []                                  # of an image, one for each batch
+
+# %% ../nbs/14_evaluation.ipynb #2282b078
+def colours(im: Tensor): # `(b,3,h,w)` in [0,1] -> three of `(b,)`
+    "Brightness (mean), contrast (standard deviation) and saturation (mean range of the three channels) of each image"
+    return im.flatten(1).mean(1), im.flatten(1).std(1), (im.amax(1) - im.amin(1)).flatten(1).mean(1)
 
 # %% ../nbs/14_evaluation.ipynb #bf395dda
 @patch
 def _columns(self: Score, im, first, texts, s, named): # as for `update`
-    "Alignment, CLIP score, paired distance and PSNR of each image, `(b,4)`, and CLIP features `(b,d)`"
+    "Alignment, CLIP score, paired distance, PSNR and colour of each image, `(b,7)`, and CLIP features `(b,d)`"
     (f, hidden), (_, hidden1) = self.clip.encode_image(im), self.clip.encode_image(first)
     psnr = peak_signal_noise_ratio(im, first, data_range=1., reduction='none', dim=(1, 2, 3))
     right = torch.full((len(im),), math.nan) if s is None else aligned(resize_images(im, 64), s, named).float()
     cosine = clip_cosine(f, self.clip.encode_text(texts))
     columns = [right, cosine, feature_loss(hidden, hidden1), psnr.clamp(max=100)]      # of equal images it is infinite
-    return torch.stack(columns, 1), f
+    return torch.stack([*columns, *colours(im)], 1), f
 
 # %% ../nbs/14_evaluation.ipynb #dd756dc3
 @patch
@@ -419,6 +427,13 @@ def update(self: Score, idx, im, first, # indices; images `(b,3,h,w)`; images th
     self.kept = torch.cat([self.kept, f])[:self.p.kept]
     self.seconds.append(seconds/len(im))
 
+# %% ../nbs/14_evaluation.ipynb #ba629f99
+@patch
+def add_pairs(self: Score, idx, im, second): # indices; images `(b,3,h,w)`, and others of the same prompts
+    "Add the distances between two images of each prompt"
+    distance = (self.clip(im) - self.clip(second)).square().sum(1, keepdim=True).sqrt()
+    self.pairs.update(idx, distance)
+
 # %% ../nbs/14_evaluation.ipynb #65e78c62
 @patch
 def real(self: Score):
@@ -429,10 +444,24 @@ def real(self: Score):
 
 # %% ../nbs/14_evaluation.ipynb #67fd8a6c
 @patch
+def means(self: Score) -> dict:
+    "Mean of each column with its replicates, `(R+1,)`; those that were measured"
+    found = dict(zip(_COLUMNS, self.each.mean.T))
+    if self.pairs.n[0]:
+        found['diversity'] = self.pairs.mean[:, 0]
+    return {k: v for k, v in found.items() if not v.isnan().any()}
+
+@patch
+def ratios(self: Score, first) -> dict: # the `Score` of the first pipeline
+    "Diversity and colours relative to the first pipeline's, with their interval"
+    mine, others = self.means(), first.means()
+    return {k: interval(mine[k]/others[k].clamp(min=1e-9)) for k in _RELATIVE if k in mine}
+
+@patch
 def figures(self: Score) -> dict:
-    "All figures; means and distances with their interval"
+    "All figures but the ratios; means and distances with their interval"
     moments, feats = self.real()
-    out = {k: interval(v) for k, v in zip(_COLUMNS, self.each.mean.T) if not v.isnan().any()}
+    out = {k: interval(v) for k, v in self.means().items() if k not in _RELATIVE}
     precision, coverage = precision_coverage(self.kept, feats)
     out['fid'] = interval(fid(self.crowd, moments))
     out['kid'] = interval(kid(self.kept, feats, resamples(range(len(self.kept)), self.p.replicates)))
@@ -444,7 +473,8 @@ def figures(self: Score) -> dict:
 @patch
 def state_dict(self: Score) -> dict:
     "What `load_state_dict` needs, as tensors"
-    sums = dict(n=self.each.n, each=self.each.sum, crowd_n=self.crowd.n, crowd=self.crowd.sum, outer=self.crowd.outer)
+    sums = dict(n=self.each.n, each=self.each.sum, crowd_n=self.crowd.n, crowd=self.crowd.sum, outer=self.crowd.outer,
+                pairs_n=self.pairs.n, pairs=self.pairs.sum)
     return sums | dict(kept=self.kept, seconds=torch.tensor(self.seconds), size=torch.tensor(self.size))
 
 # %% ../nbs/14_evaluation.ipynb #152e5e11
@@ -453,6 +483,7 @@ def load_state_dict(self: Score, d):
     "Continue from what `state_dict` returned"
     self.each.n, self.each.sum = d['n'], d['each']
     self.crowd.n, self.crowd.sum, self.crowd.outer = d['crowd_n'], d['crowd'], d['outer']
+    self.pairs.n, self.pairs.sum = d['pairs_n'], d['pairs']
     self.kept, self.seconds, self.size = d['kept'], d['seconds'].tolist(), d['size'].item()
 
 # %% ../nbs/14_evaluation.ipynb #dfdf17bb
@@ -485,6 +516,8 @@ def _save_progress(folder, identity, scores, following): # as for `_resume`; ind
     except (OSError, ValueError) as e: _log.warning('%s: the evaluation goes on without a checkpoint (%s)', folder, e)
 
 # %% ../nbs/14_evaluation.ipynb #12ce6344
+_SECOND = 10**8             # added to the index of a prompt for the noise of its second image
+
 def _score_batch(models, scores, prompts, idx, options): # dicts by name; of `prompts_of`; indices; of `generate`
     "Draw some of the prompts with each pipeline and score the images"
     texts, s, named = prompts
@@ -498,6 +531,10 @@ def _score_batch(models, scores, prompts, idx, options): # dicts by name; of `pr
         if first is None:
             first = im
         scores[name].update(idx, im, first, part, *scenes, seconds)
+        few = min(idx.stop, scores[name].p.pairs) - idx.start
+        if few > 0:
+            again = sample_images(pipe, part[:few], steps, w, seed=scores[name].p.seed, batch=few, first=idx.start + _SECOND, **options)
+            scores[name].add_pairs(idx[:few], im[:few], again)
 
 # %% ../nbs/14_evaluation.ipynb #5c9045c8
 def _warm_up(models, scores, texts, options): # as for `_score_batch`
@@ -513,8 +550,10 @@ def _results(models, scores, p) -> dict: # dicts by name; the protocol
     for name, (pipe, steps, w) in models.items():
         doubled = w > 1 and not family_of(pipe).takes_guidance()
         out[name] = dict(steps=steps, guidance=w, nfe=steps*(1 + doubled), prompts=p.prompts, **scores[name].figures())
-    slowest = next(iter(out.values()))['seconds_per_image']['value']
-    for r in out.values():
+    first = next(iter(models))
+    slowest = out[first]['seconds_per_image']['value']
+    for name, r in out.items():
+        r |= scores[name].ratios(scores[first])
         r['speedup'] = dict(value=slowest/r['seconds_per_image']['value'])
     return out
 
@@ -553,6 +592,10 @@ _TABLE = (('alignment', 'alignment', 3, 1),                # heading, key, digit
           ('CLIP score', 'clip_score', 3, 1),
           ('precision', 'precision', 3, 1),
           ('coverage', 'coverage', 3, 1),
+          ('diversity', 'diversity', 3, 1),
+          ('brightness', 'brightness', 3, 1),
+          ('contrast', 'contrast', 3, 1),
+          ('saturation', 'saturation', 3, 1),
           ('paired distance', 'paired_distance', 3, 1),
           ('PSNR', 'paired_psnr', 1, 1),
           ('ms/image', 'seconds_per_image', 1, 1000),
@@ -571,7 +614,7 @@ def _result_row(name, r, paired): # of a model; its figures; is it paired with a
     cells = {key: _figure(r, key, digits, factor) for _, key, digits, factor in _TABLE}
     cells['speedup'] += 'x'
     if not paired:
-        cells |= dict(paired_distance='', paired_psnr='')
+        cells |= dict.fromkeys(('paired_distance', 'paired_psnr', *_RELATIVE), '')
     return [name, r['steps'], f"{r['guidance']:g}", r['nfe'], *cells.values()]
 
 # %% ../nbs/14_evaluation.ipynb #eb176a43
@@ -595,7 +638,7 @@ def convergence_step(metrics, # lines of `metrics.jsonl`
                      tolerance=.05): # above the best, as a share of it
     "Training step, of all stages, from which on the last stage's validation loss stays within `tolerance` of its best"
     validations = [m for m in metrics if 'val_divergence' in m and m['stage'] == metrics[-1]['stage']]
-    values = [(m['step'], m['val_loss']) for m in validations]
+    values = [(m['step'], m.get('val_loss', m['val_divergence'])) for m in validations]
     best = min([v for _, v in values], default=math.inf)
     step = None
     for k, v in reversed(values):
@@ -621,7 +664,7 @@ def targets(result, # figures of one model, of `evaluate`'s results
 def run_folder(checkpoint) -> Path: # folder of a run, of its student, or of an exported student
     "The folder that holds a student's configuration and evaluation"
     folder, _ = student_note(checkpoint)
-    return folder.parent if folder.name == 'student' else folder
+    return folder.parent if re.fullmatch(r'student(-\d+)?', folder.name) else folder
 
 # %% ../nbs/14_evaluation.ipynb #be82eebc
 def save_grid(path, grid: Image.Image, student): # file; image; hash of the student that drew it
@@ -684,15 +727,30 @@ def _remove_checkpoint(folder):
         folder.rmdir()
 
 # %% ../nbs/14_evaluation.ipynb #45cf8165
-def _compared(folder, note, cfg): # of the student; of `student_note`; configuration
+def _steps(n) -> str:
+    "Such as '1 step' or '4 steps'"
+    return f'{n} step' + 's'*(n != 1)
+
+def _teachers(pipe, t, notes) -> dict: # its pipeline and settings; of the students
+    "The teacher in its own steps, in as many as the first student takes, and with as many calls as each student takes"
+    few = notes[0]['num_inference_steps']
+    counts = [(t.num_inference_steps, t.guidance_scale), (few, t.guidance_scale)]
+    if t.guidance_scale > 1 and not family_of(pipe).takes_guidance():           # two calls a step
+        for n in [note['num_inference_steps'] for note in notes]:
+            counts += [(1, 1.)] if n == 1 else [(n//2, t.guidance_scale)]*(n % 2 == 0)
+    plain = {(n, w): ' unguided'*(w == 1 < t.guidance_scale) for n, w in counts}
+    return {f'teacher, {_steps(n)}{said}': (pipe, n, w) for (n, w), said in plain.items()}
+
+def _compared(checkpoint, cfg): # folder of a run or of a student; configuration
     "The pipelines of an evaluation, by name"
-    t, k = cfg.model.teacher, note['num_inference_steps']
+    t = cfg.model.teacher
     device = 'cuda' if cfg.device == 'auto' and torch.cuda.is_available() else 'cpu'
-    student = load_student(folder, t.name, device, fuse=True)
-    teacher = few_step_teacher(t.name, device, note['resolution'])
-    return {f'teacher, {t.num_inference_steps} steps': (teacher, t.num_inference_steps, t.guidance_scale),
-            f'teacher, {k} steps': (teacher, k, t.guidance_scale),
-            f'student, {k} steps': (student, k, note['guidance_scale'])}
+    found = [student_note(f) for f in student_folders(checkpoint)]
+    models = _teachers(few_step_teacher(t.name, device, found[0][1]['resolution']), t, [note for _, note in found])
+    for folder, note in found:
+        student = load_student(folder, t.name, device, fuse=True)
+        models[f"student, {_steps(note['num_inference_steps'])}"] = (student, note['num_inference_steps'], note['guidance_scale'])
+    return models
 
 # %% ../nbs/14_evaluation.ipynb #7a1e0c05
 def _evaluation_grid(models, p, options, n=8): # as for `evaluate`; prompts
@@ -704,23 +762,24 @@ def _evaluation_grid(models, p, options, n=8): # as for `evaluate`; prompts
     return grid_image(rows)
 
 # %% ../nbs/14_evaluation.ipynb #75fac104
-def evaluate_run(checkpoint, # folder of a run or of its student
+def evaluate_run(checkpoint, # folder of a run, all of whose students are evaluated, or of a student without a run
                  cfg: DistillConfig,
                  progress=True # show a progress bar
                 ) -> dict:
-    """Evaluate a student beside its teacher; writes `evaluation.json` and `grid.png` into the run's folder.
+    """Evaluate a run's students beside their teacher; writes `evaluation.json` and `grid.png` into the run's folder.
 
     Returns what `evaluate` returns, with `student`, `teacher`, `fingerprint` and `targets`."""
-    (folder, note), run = student_note(checkpoint), run_folder(checkpoint)
+    run = run_folder(checkpoint)
+    folder, note = student_note(run)
     check_protocol(cfg.evaluation)
     _check_replaceable(run)
     metrics, student = _run_metrics(run), student_hash(folder)
-    models = _compared(folder, note, cfg)
+    models = _compared(run, cfg)
     options = dict(resolution=note['resolution'], negative=cfg.model.teacher.negative_prompt)
     done = evaluate(models, cfg.evaluation, run/'checkpoints'/'evaluation', progress, student=student, **options)
     res = dict(student=student, teacher=note['teacher'], fingerprint=note['fingerprint']) | done
-    *_, own = res['results'].values()
-    res['targets'] = targets(own, metrics)
+    own = f"student, {_steps(note['num_inference_steps'])}"
+    res['targets'] = targets(res['results'][own], metrics)
     _save_evaluation(run, res)
     save_grid(run/'grid.png', _evaluation_grid(models, cfg.evaluation, options), student)
     _remove_checkpoint(run/'checkpoints'/'evaluation')

@@ -23,7 +23,7 @@ from .config import Evaluation, load_config
 from .evaluation import markdown, prompts_of, run_folder, save_grid
 from .families import EMBEDDED, PRECISIONS, family_of, quiet_loading
 from .folders import MARKER, changed_files, check_folder, expand, foreign_files, read_marker, write_folder, write_text
-from .models import load_student, student_hash, student_note
+from .models import load_student, student_folders, student_hash, student_note
 from .report import figures, read_run
 from .state import load_tensors, save_tensors
 
@@ -240,7 +240,7 @@ _METRICS = dict(fid=('FID', 'features'), kid=('KID', 'features'), clip_score=('C
 
 def _student_figures(s: ExportedStudent) -> dict:
     "The figures of the student itself in its evaluation"
-    return next(v for k, v in s.result['results'].items() if k.startswith('student'))
+    return s.result['results'][f'student, {s.name}']
 
 # %% ../nbs/23_export.ipynb #0a830912
 def _eval_results(s: ExportedStudent) -> list:
@@ -291,6 +291,7 @@ def _training_facts(s: ExportedStudent) -> dict:
     facts['curriculum'] = 'on' if c['curriculum']['enabled'] else 'off'
     facts['time'] = f"{summary['seconds']/60:.0f} min" if 'seconds' in summary else ''
     facts['validation loss'] = _number(summary['val_loss']) if 'val_loss' in summary else ''
+    facts['matching'] = ', '.join(_steps(n) for n in c['distillation'].get('matching', {}).get('students', []))
     return facts
 
 # %% ../nbs/23_export.ipynb #dad12260
@@ -300,7 +301,8 @@ def _figures_section(students) -> list:
     missing = ', '.join(s.name for s in students if not s.result)
     if not done: return ['Not evaluated.']
     p = done[0].result['protocol']
-    table = markdown(figures([dict(name=s.name, result=s.result) for s in done]))
+    runs = {run_folder(s.run): dict(name=s.name, result=s.result) for s in done}        # students of one run are in one result
+    table = markdown(figures(list(runs.values())))
     measured = f"{p['prompts']} prompts of {p['prompts_from']}, {p['resolution']} pixels"
     extractors = f"features: {p['features']}, CLIP: {p['clip']}"
     explained = ('Value ± half of the 95 % interval; '
@@ -622,6 +624,13 @@ def _write_export(plan, folder, output): # an empty folder; where it will be
     for name, im in drawn.items():
         im.save(folder/name)
 
+# %% ../nbs/23_export.ipynb #d8cdd55d
+def _students_of(run, fused) -> list:
+    "The folders of a run's students; of whole pipelines only the first"
+    folders = student_folders(run)
+    whole = fused or student_note(folders[0])[1]['format'] == 'pipeline'
+    return folders[:1] if whole else folders
+
 # %% ../nbs/23_export.ipynb #a02fa437
 def export(runs, # folder of a run, or of several of one teacher with different numbers of steps
            folder, # to make
@@ -633,6 +642,7 @@ def export(runs, # folder of a run, or of several of one teacher with different 
           ) -> Path:
     "Make a folder for the hub, run the script of its card, and return the folder"
     runs = [runs] if isinstance(runs, (str, Path)) else list(runs)
+    runs = [student for run in runs for student in _students_of(run, fused)]
     if not runs: raise ValueError('runs: expected the folder of at least one run')
     folder = expand(folder)
     repo = repo_id or folder.resolve().name

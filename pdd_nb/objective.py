@@ -52,6 +52,7 @@ def objective(name):
 # %% ../nbs/15c_objective.ipynb #3bbd6490
 class Objective:
     "Interface between an objective and the training loop; one object per run, with a call of `start` for each stage"
+    roles: tuple[str, ...] = ('student',) # of the networks whose weights it trains, the student first
     criterion = 'val_loss'             # metric of `validate`; the best weights have the lowest value
     terms: tuple[str, ...] = ('loss',) # names of the means that are logged, passed to `record`
     def __init__(self, cfg: DistillConfig, nets: Networks, feeds: Feeds, accelerator):

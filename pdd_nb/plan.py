@@ -57,6 +57,7 @@ _SD15 = dict(sample_size=64, cross_attention_dim=768)
 _FLUX, _SANA = dict(guidance_embeds=True), dict(sample_size=32)
 _UNET, _MMDIT = 'UNet2DConditionModel', 'SD3Transformer2DModel'
 _DIT, _LINEAR = 'PixArtTransformer2DModel', 'SanaTransformer2DModel'
+_KLEIN = dict(num_layers=5, num_single_layers=20, num_attention_heads=24, joint_attention_dim=7680, guidance_embeds=False)
 
 # %% ../nbs/22_plan.ipynb #3d60ae10
 _KNOWN: dict[str, tuple] = {    # id on the hub -> values of an `Architecture`
@@ -65,7 +66,11 @@ _KNOWN: dict[str, tuple] = {    # id on the hub -> values of an `Architecture`
     'stabilityai/stable-diffusion-3-medium-diffusers': ('StableDiffusion3Pipeline', _MMDIT, _SD3, 8, 5580.62, 83.82),
     'black-forest-labs/FLUX.1-dev': ('FluxPipeline', 'FluxTransformer2DModel', _FLUX, 8, 4885.37, 83.82),
     'PixArt-alpha/PixArt-Sigma-XL-2-1024-MS': ('PixArtSigmaPipeline', _DIT, _SIGMA, 8, 4762.31, 83.65),
-    'Efficient-Large-Model/Sana_1600M_1024px_diffusers': ('SanaPipeline', _LINEAR, _SANA, 32, 2614.34, 312.25)}
+    'Efficient-Large-Model/Sana_1600M_1024px_diffusers': ('SanaPipeline', _LINEAR, _SANA, 32, 2614.34, 312.25),
+    'Tongyi-MAI/Z-Image': ('ZImagePipeline', 'ZImageTransformer2DModel', {}, 8, 4022.47, 83.82),
+    'black-forest-labs/FLUX.2-klein-base-4B': ('Flux2KleinPipeline', 'Flux2Transformer2DModel', _KLEIN, 8, 4022.47, 84.05),
+    'Qwen/Qwen-Image': ('QwenImagePipeline', 'QwenImageTransformer2DModel', {}, 8, 8292.17, 126.89),
+    'lodestones/Chroma1-HD': ('ChromaPipeline', 'ChromaTransformer2DModel', {}, 8, 4762.31, 83.82)}
 NETWORKS = {name: Architecture(*values) for name, values in _KNOWN.items()}
 
 # %% ../nbs/22_plan.ipynb #6867eff4
@@ -78,6 +83,7 @@ def _text_encoder(path, part, name): # folder; of the text encoder; of its class
 
 def _vae_pixels(config): # of a VAE
     "Pixels to a side of a latent"
+    if 'temperal_downsample' in config: return 2**len(config.temperal_downsample)
     levels = config.get('block_out_channels') or config.encoder_block_out_channels
     return 2**(len(levels) - 1)
 
@@ -114,7 +120,8 @@ def meta_family(name, resolution=0, dtype=torch.float32) -> Family:
     with torch.device('meta'), quiet_loading():
         net = getattr(diffusers, a.denoiser).from_config(a.config).to(dtype)
     parts = {family.part: net.requires_grad_(False).eval()}
-    pipe = SimpleNamespace(**parts, vae_scale_factor=a.pixels, default_sample_size=128, dtype=dtype)
+    pipe = SimpleNamespace(**parts, vae_scale_factor=a.pixels, default_sample_size=128, dtype=dtype,
+                           config=SimpleNamespace(is_distilled=False))
     f = family(pipe, name, resolution)
     f.fingerprint = ''              # there are no weights
     return f
@@ -130,14 +137,22 @@ def _condition_shapes(f: Family) -> dict: # without the batch
     pooled = dict(pooled_prompt_embeds=(c.get('pooled_projection_dim'),))
     if kind == 'StableDiffusion3Pipeline': return dict(prompt_embeds=(77 + 256, c.joint_attention_dim), **pooled)
     if kind == 'FluxPipeline': return dict(prompt_embeds=(512, c.joint_attention_dim), **pooled)
-    return dict(prompt_embeds=(300, c.caption_channels))
+    width = c.get('joint_attention_dim') or c.get('cap_feat_dim') or c.get('caption_channels')
+    return dict(prompt_embeds=(_TEXT.get(kind, 512), width))
+
+# lengths of the text, where they are not 512; names of masks and lengths, and where they are
+_TEXT = dict(PixArtSigmaPipeline=300, SanaPipeline=300, Lumina2Pipeline=256, AuraFlowPipeline=256)
+_MASKS = 'prompt_attention_mask', 'prompt_embeds_mask'
 
 def conditions(f: Family, b) -> dict: # batch
     "Random numbers in the shape of a batch's conditions"
     options = dict(device=f.device, dtype=f.net.dtype)
     found = {k: torch.empty(b, *shape, **options).normal_() for k, shape in _condition_shapes(f).items()}
-    if 'prompt_attention_mask' in f.returns:
-        found['prompt_attention_mask'] = torch.ones(b, 300, device=f.device)
+    length = found['prompt_embeds'].shape[1]
+    for k in set(_MASKS) & set(f.returns):
+        found[k] = torch.ones(b, length, device=f.device)
+    if f.pipeline == 'ZImagePipeline':      # lengths are read on the host
+        found['prompt_embeds_lengths'] = torch.full((b,), length, device='cpu')
     return found
 
 # %% ../nbs/22_plan.ipynb #563be11a
@@ -304,7 +319,9 @@ def _trained_parts(nets: Networks, c: DistillConfig) -> dict:
     "Bytes of what belongs to the trained weights"
     ps = list(nets.weights().values())
     n, copies = _nbytes(ps), 2 if nets.rank and len(stages(c)) > 1 else 1      # a later stage's teacher
-    return dict(student=n*copies, averages=2*n, gradients=n, moments=moment_bytes(ps, c.training.optimizer))
+    moments = moment_bytes(ps, c.training.optimizer)
+    parts = dict(student=n*copies, averages=2*n, gradients=n, moments=moments)
+    return parts | dict(fake_score=3*n + moments) if c.distillation.matching.students else parts
 
 # %% ../nbs/22_plan.ipynb #d49c3ae9
 def memory(cfg: DistillConfig) -> dict: # bytes by `part`, `total`, `encoding`; `parameters`, `trained`; `flop` of a batch
@@ -322,17 +339,33 @@ def memory(cfg: DistillConfig) -> dict: # bytes by `part`, `total`, `encoding`; 
     encoding = _nbytes(frozen) + texts + vae
     return dict(part=parts, total=sum(parts.values()), encoding=encoding, **sizes, flop=count.flop)
 
+# %% ../nbs/22_plan.ipynb #c1af22fc
+def _matching_calls(c: DistillConfig, stage, twice) -> dict: # as `_stage_calls`
+    "How often the networks are called in a stage of matching; calls of the fake score count as the student's"
+    m, n, t = c.distillation.matching, stage.coarse, c.training
+    b, valid = t.batch_size*t.accumulation, c.data.valid_size
+    anchored = 1/n if m.anchor and n > 1 else 0.
+    teacher = b*twice*(1 - anchored + anchored*m.anchor_steps)
+    student = b*((n - 1)/2 + 2 + m.fake_updates)
+    updates, checks = stage.updates - m.head_start, math.ceil(stage.updates/t.validate_every)
+    checked = checks*valid*(2*n + 1)
+    reference = 2*twice*valid*c.model.teacher.num_inference_steps
+    return dict(teacher_steps=stage.fine, steps=n, updates=stage.updates, per_update=round(teacher + student),
+                teacher_calls=round(updates*teacher) + reference + checks*valid*twice,
+                student_calls=round(updates*student + m.head_start*b*((n + 1)/2 + m.fake_updates)) + checked)
+
 # %% ../nbs/22_plan.ipynb #7775e3de
 def _is_guided(c: DistillConfig) -> bool:
     "Is the base called twice, with the prompt and without?"
     m = c.model.teacher
-    plain = m.guidance_scale == 1 and m.guidance_max in (0, 1)
-    return not plain and not meta_family(m.name, m.resolution).distilled
+    f = meta_family(m.name, m.resolution)
+    return max(m.guidance_scale, m.guidance_max) > f.unguided and not f.distilled
 
 def _stage_calls(c: DistillConfig, stage, twice) -> dict: # 2 where a guided base is the teacher
     "How often the networks are called in a stage"
     t, n, stored = c.training, stage.coarse, prompts_only(c)
     b, valid = t.batch_size*t.accumulation, c.data.valid_size
+    if stage.objective == 'matching': return _matching_calls(c, stage, twice)
     shown, checks = min(8, valid), math.ceil(stage.updates/t.validate_every)
     teacher = 2*n*(c.data.train_size + valid) if stored else 2*(stage.updates*b + valid)
     per_update = b if stored else b*(2*twice + 1)
@@ -343,7 +376,8 @@ def calls(cfg: DistillConfig) -> list[dict]: # one for each stage
     "Stages, updates, and how often the networks are called"
     c = check(cfg)
     guided = _is_guided(c)
-    return [_stage_calls(c, stage, 2 if k == 0 and guided else 1) for k, stage in enumerate(stages(c))]
+    plan = list(enumerate(stages(c)))
+    return [_stage_calls(c, s, 2 if guided and (k == 0 or s.objective == 'matching') else 1) | dict(name=s.name) for k, s in plan]
 
 # %% ../nbs/22_plan.ipynb #f91091b8
 def plan(cfg: DistillConfig) -> dict: # `config`, `network`, `resolution`, `stages`, `memory`
@@ -365,7 +399,7 @@ def _numbers(record, names): return [f'{record[k]:,}' for k in names]
 def _calls_table(found) -> str: # of `calls`
     "Stages as a Markdown table"
     heads = ['stage', 'steps', 'updates', 'network calls per update', 'teacher calls', 'student calls']
-    rows = [[k + 1, f"{r['teacher_steps']} to {r['steps']}", *_numbers(r, ('updates', 'per_update', *CALLS))]
+    rows = [[k + 1, r['name'], *_numbers(r, ('updates', 'per_update', *CALLS))]
             for k, r in enumerate(found)]
     total = {k: sum(r[k] for r in found) for k in ('updates', *CALLS)}
     steps = f"{found[0]['teacher_steps']} to {found[-1]['steps']}"

@@ -16,7 +16,7 @@ from torch import Tensor
 from fastcore.basics import patch
 
 from .families import Family
-from .folders import names_path, write_bytes, write_marker, write_text
+from .folders import names_path, read_marker, write_bytes, write_marker, write_text
 from .loggers import ExperimentLog
 from .sampling import grid_image, initial_noise
 from .solver import Solver
@@ -102,7 +102,7 @@ def plots(self: Recorder, objective):
     draws = dict(loss=lambda ax: plot_losses(self.metrics, ax), **objective.plots())
     for name, draw in draws.items():
         write_bytes(folder/f'{name}.png', curve(draw, self.metrics))
-    write_marker(folder, 'plots', [f'{name}.png' for name in draws])
+    write_marker(folder, 'plots', sorted({*read_marker(folder)['files'], *[f'{name}.png' for name in draws]}))
 
 # %% ../nbs/15d_recorder.ipynb #15d00017
 @torch.no_grad()

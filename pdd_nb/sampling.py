@@ -35,7 +35,7 @@ def initial_noise(shape, # of the latents, `(c,h,w)`
 def generate(pipe, # a pipeline
              prompts, # list of texts
              steps, # of the solver
-             guidance=1., # guidance scale; 1: none
+             guidance=1., # guidance scale of the pipeline's call; 1: none, for most
              seed=0, # of the noise
              batch=64, # images in memory at a time
              progress='', # title of a progress bar; empty: no bar
@@ -46,8 +46,8 @@ def generate(pipe, # a pipeline
     "Yield `(indices, images)` batch by batch; images `(b,3,h,w)` in [0,1], float32, on the CPU"
     if not prompts: raise ValueError('prompts: expected at least one, got an empty list')
     f = family_of(pipe, resolution=resolution)
-    null = f.null(negative) if guidance > 1 and not f.takes_guidance() else None
-    options = dict(num_inference_steps=steps, guidance_scale=guidance, output_type='pt')
+    null = f.null(negative) if guidance > f.unguided and not f.takes_guidance() else None
+    options = dict(num_inference_steps=steps, output_type='pt', **f.scale_option(guidance))
     for lo in tqdm(range(0, len(prompts), batch), desc=progress, disable=not progress, mininterval=1):
         idx = list(range(lo, min(lo + batch, len(prompts))))
         noise = initial_noise(f.shape, [first + i for i in idx], seed).to(pipe.device, pipe.dtype)
@@ -188,14 +188,15 @@ def text_to_image(checkpoint, # folder of a run or of a student
                  ) -> Image.Image:
     "The image that a distilled student draws of a prompt"
     path = None if output is None else output_path(output, image_suffixes())
-    _, note = student_note(checkpoint)
+    folder, note = student_note(checkpoint, num_inference_steps)
     n = note['num_inference_steps'] if num_inference_steps is None else num_inference_steps
     w = note['guidance_scale'] if guidance_scale is None else guidance_scale
     _check_request(prompt, n, seed, w)
-    f = family_of(load_student(checkpoint, teacher, device), resolution=note['resolution'])
+    f = family_of(load_student(folder, teacher, device), resolution=note['resolution'])
     _check_steps(f, n)
-    options = dict(height=f.resolution, width=f.resolution, generator=torch.Generator().manual_seed(seed), **f.call)
-    im = f.pipe(prompt, num_inference_steps=n, guidance_scale=w, output_type='pt', **options).images.float().cpu()
+    size = dict(height=f.resolution, width=f.resolution)
+    options = dict(num_inference_steps=n, generator=torch.Generator().manual_seed(seed), **f.scale_option(w), **f.call)
+    im = f.pipe(prompt=prompt, output_type='pt', **size, **options).images.float().cpu()
     advice = 'train it again with a smaller training.lr'
     require_finite(im, f'checkpoint: the student draws values that are not numbers; {advice}')
     image = to_pil(im[0])

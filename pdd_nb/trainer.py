@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from fastcore.basics import patch
 from torch import Tensor
@@ -26,6 +26,7 @@ from .families import PRECISIONS, family_of, load_pipeline
 from .feed import open_feeds
 from .folders import expand, flush, names_path, only_writer, write_text
 from .loggers import ExperimentLog, ready_loggers
+from .matching import Match                       # registers the objective
 from .models import Networks, save_student
 from .objective import OBJECTIVES, Objective
 from .recorder import Recorder
@@ -70,23 +71,39 @@ class Trainer:
         m, t = cfg.model, cfg.training
         if cfg.threads:
             torch.set_num_threads(cfg.threads)
+        self.stages = configured_stages(cfg) if stages is None else stages
+        roles = _trained_roles(self.stages)
         AcceleratorState._reset_state()                        # allows another precision in the same process
-        self.accelerator = Accelerator(mixed_precision=t.precision, cpu=cfg.device == 'cpu')
+        wrapping = DistributedDataParallelKwargs(find_unused_parameters=len(roles) > 1)     # one role has its turn
+        self.accelerator = Accelerator(mixed_precision=t.precision, cpu=cfg.device == 'cpu', kwargs_handlers=[wrapping])
         self.device, self.main = self.accelerator.device, self.accelerator.is_main_process
         self.loggers = ready_loggers(t.tracker)
         self.family = family or _load_family(cfg, self.device)
         stage_grids(self.family.grid, m.teacher.num_inference_steps, m.student.num_inference_steps)     # must nest
         self.nets = Networks(self.family, m, self.family.null(m.teacher.negative_prompt), cfg.seed)
+        for role in roles[1:]:
+            self.nets.add_role(role)
         if t.gradient_checkpointing:
-            self.nets.network('student').enable_gradient_checkpointing()
+            for role in roles:
+                self.nets.network(role).enable_gradient_checkpointing()
         self.nets.prepare(self.accelerator)
-        self.stages = configured_stages(cfg) if stages is None else stages
         self.state, self.clock, self.recorder = RunState(), Clock(), Recorder(self.folder, self.main)
         self.feeds: Any = None                                 # set by `begin`
         self.objective: Any = None                             # of the stage, set by `start_stage`
         self.objectives: dict[str, Objective] = {}             # by name, created on first use
         self.best_weights: Any = None                          # of the stage, averaged
         self.guard = Guard(self.device)
+
+# %% ../nbs/16_trainer.ipynb #3f74a011
+def _objective_class(name) -> type[Objective]:
+    "The objective that is registered under a name"
+    if name in OBJECTIVES: return OBJECTIVES[name]
+    known = ', '.join(OBJECTIVES)
+    raise ValueError(f'checkpoint: no objective {name!r}; known are {known}; import the module that defines it')
+
+def _trained_roles(stages) -> list[str]:
+    "The roles that the stages train, the student first"
+    return list(dict.fromkeys(role for s in stages for role in _objective_class(s.objective).roles))
 
 # %% ../nbs/16_trainer.ipynb #16a00003
 def _load_family(cfg, device):
@@ -357,11 +374,8 @@ def _part(groups, role, part) -> dict: # of a checkpoint's files
 @patch
 def _objective(self: Trainer, name):
     "The objective with this name, created on first use"
-    if name not in OBJECTIVES:
-        known = ', '.join(OBJECTIVES)
-        raise ValueError(f'checkpoint: no objective {name!r}; known are {known}; import the module that defines it')
     if name not in self.objectives:
-        self.objectives[name] = OBJECTIVES[name](self.cfg, self.nets, self.feeds, self.accelerator)
+        self.objectives[name] = _objective_class(name)(self.cfg, self.nets, self.feeds, self.accelerator)
     return self.objectives[name]
 
 # %% ../nbs/16_trainer.ipynb #0cf3af29

@@ -50,7 +50,7 @@ def work(_):
     try: time.sleep(600)
     except KeyboardInterrupt: said.value = 'interrupted'
 busy.on_click(work)
-def dashboard(name, steps): return Dashboard(BackgroundRun(load_config('default', f'output={d/'runs'}/{{name}}', f'training.steps={{steps}}', *{TINY})), every=.5)
+def dashboard(name, steps): return Dashboard(BackgroundRun(load_config('halving', f'output={d/'runs'}/{{name}}', f'training.steps={{steps}}', *{TINY})), every=.5)
 W.VBox([busy, said, dashboard('long', 2000), dashboard('short', 4)])'''
     cell = dict(cell_type='code', id='train', execution_count=None, metadata={}, outputs=[], source=code)
     (d/'train.ipynb').write_text(json.dumps(dict(cells=[cell], metadata=dict(kernelspec=dict(name='python3', display_name='python3', language='python')), nbformat=4, nbformat_minor=5)))

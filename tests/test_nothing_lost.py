@@ -33,7 +33,7 @@ def home(tmp_path_factory, quick):
 
 def configuration(home, folder, *more):
     from pdd_nb.config import load_config
-    return load_config('default', *TINY, f'model.teacher.name={home/"teacher"}', f'output={folder}', *more)
+    return load_config('halving', *TINY, f'model.teacher.name={home/"teacher"}', f'output={folder}', *more)
 
 def train(home, folder, *more):
     from pdd_nb.trainer import distill

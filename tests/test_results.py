@@ -19,7 +19,7 @@ def untrained(folder, seed):
     nets = Networks(family_of(load_pipeline(), 'embedded'), Model(student=Student(lora_rank=2)))
     for p in nets.weights().values(): p.data = .05*torch.randn(p.shape, generator=torch.Generator().manual_seed(seed))
     save_student(folder/'student', nets, 2)
-    save_config(load_config('default', f'output={folder}', *SETTINGS), folder/'config.yaml')
+    save_config(load_config('halving', f'output={folder}', *SETTINGS), folder/'config.yaml')
     return folder
 
 @pytest.fixture(scope='module')

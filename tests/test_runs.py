@@ -27,7 +27,7 @@ def train(teacher):
     from pdd_nb.config import load_config
     from pdd_nb.trainer import distill
     def run(folder, *overrides, resume=True, name=None):
-        cfg = load_config('default', *TINY, f'model.teacher.name={name or teacher}', f'output={folder}', *overrides)
+        cfg = load_config('halving', *TINY, f'model.teacher.name={name or teacher}', f'output={folder}', *overrides)
         return distill(cfg, resume, quiet=True)
     return run
 
@@ -37,7 +37,7 @@ def done(teacher, tmp_path_factory):
     from pdd_nb.config import load_config
     from pdd_nb.trainer import distill
     d = tmp_path_factory.mktemp('done')/'run'
-    return distill(load_config('default', *TINY, f'model.teacher.name={teacher}', f'output={d}'), quiet=True)
+    return distill(load_config('halving', *TINY, f'model.teacher.name={teacher}', f'output={d}'), quiet=True)
 
 @pytest.fixture
 def run(done, tmp_path): return Path(shutil.copytree(done, tmp_path/'run'))
@@ -172,7 +172,7 @@ def test_latents_that_are_not_finite_are_told_before_training(teacher, tmp_path)
     from pdd_nb.models import Networks, select
     from pdd_nb.config import stages
     from pdd_nb.objective import Halving
-    cfg, family = load_config('default', *TINY), tiny_families(['SD 1.5'])['SD 1.5']
+    cfg, family = load_config('halving', *TINY), tiny_families(['SD 1.5'])['SD 1.5']
     z, cond = torch.full((8, *family.shape), float('inf')), family.encode(['a star']*8)
     feed = LatentFeed(lambda k: (z[k], select(cond, k)), 8)
     halving = Halving(cfg, Networks(family, cfg.model, family.null()), Feeds(feed, feed), Accelerator(cpu=True))

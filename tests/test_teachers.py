@@ -29,14 +29,14 @@ TEXTS = ['blurry, watermark, #ad', '[deformed], blurry', '(worst quality:1.4), t
 
 @pytest.mark.parametrize('text', TEXTS)
 def test_a_text_setting_takes_the_text_as_it_stands(text):
-    assert load_config('default', f'model.teacher.negative_prompt={text}').model.teacher.negative_prompt == text
+    assert load_config('halving', f'model.teacher.negative_prompt={text}').model.teacher.negative_prompt == text
 
 def test_names_that_yaml_takes_for_something_else():
-    c = load_config('default', 'output=2024-05-01', 'data.source=001', 'data.caption_column=on', 'training.precision=no')
+    c = load_config('halving', 'output=2024-05-01', 'data.source=001', 'data.caption_column=on', 'training.precision=no')
     assert (c.output, c.data.source, c.data.caption_column, c.training.precision) == ('2024-05-01', '001', 'on', 'no')
 
 def test_other_types_are_read_as_yaml_still():
-    c = load_config('default', 'training.steps=[3, 4]', 'training.lr=1e-4', 'curriculum.enabled=no', 'model.student.lora_targets=to_q', 'seed=0x10')
+    c = load_config('halving', 'training.steps=[3, 4]', 'training.lr=1e-4', 'curriculum.enabled=no', 'model.student.lora_targets=to_q', 'seed=0x10')
     assert (c.training.steps, c.training.lr, c.curriculum.enabled, c.model.student.lora_targets, c.seed) == ([3, 4], 1e-4, False, ['to_q'], 16)
 
 def test_a_text_of_another_type_in_a_file_is_told_how_to_write_it(tmp_path):
@@ -67,7 +67,7 @@ def test_no_setting_is_a_traceback(tmp_path):
         try: check(load_config(_file(tmp_path, c)))
         except ValueError as e: assert str(e).split(':')[0] in keys + ['config'] and '\n' not in str(e) and len(str(e)) < 1500, e
         text = f'{rng.choice(keys + ["model", "nope", "training.", "..", "model.teacher"])}={rng.choice(raw)}'
-        try: load_config('default', text)
+        try: load_config('halving', text)
         except ValueError as e: assert ':' in str(e) and '\n' not in str(e) and len(str(e)) < 1500, e
 
 def _file(folder, content):
@@ -82,7 +82,7 @@ def test_a_file_that_is_no_configuration(content, tmp_path):
     except ValueError as e: assert '\n' not in str(e)
 
 def test_what_a_run_will_do():
-    c = load_config('default', 'training.steps=[7, 5]', 'model.teacher.num_inference_steps=16', 'model.student.num_inference_steps=2', 'data.valid_size=16')
+    c = load_config('halving', 'training.steps=[7, 5]', 'model.teacher.num_inference_steps=16', 'model.student.num_inference_steps=2', 'data.valid_size=16')
     assert [(s.objective, s.fine, s.coarse, s.updates) for s in stages(c)] == [('halving', 16, 8, 7), ('halving', 8, 4, 5), ('halving', 4, 2, 5)]
 
 # ---- paths
@@ -95,14 +95,14 @@ def test_the_home_folder_is_expanded_on_the_command_line_and_in_files(tmp_path, 
         monkeypatch.setenv('HOME', home)
         c = load_config(tmp_path/'c.yaml')
         assert (c.output, c.data.source) == (f'{home}/runs/a', f'{home}/photos')
-        c = load_config('default', *[f'{k}=~/x/{k}' for k in PATHS])
+        c = load_config('halving', *[f'{k}=~/x/{k}' for k in PATHS])
         assert [get_key(c, k) for k in PATHS] == [f'{home}/x/{k}' for k in PATHS]
     save_config(c, tmp_path/'stored.yaml')
     monkeypatch.setenv('HOME', '/home/three')                       # what a run has stored says where its files are
     assert load_config(tmp_path/'stored.yaml') == c
 
 def test_configurations_are_utf8_whatever_the_locale(tmp_path):
-    code = ("from pdd_nb.config import *; c = load_config('default', 'model.teacher.negative_prompt=flou, été, 模糊'); save_config(c, 'c.yaml'); "
+    code = ("from pdd_nb.config import *; c = load_config('halving', 'model.teacher.negative_prompt=flou, été, 模糊'); save_config(c, 'c.yaml'); "
             "assert load_config('c.yaml') == c; import sys; assert 'torch' not in sys.modules")
     env = os.environ | dict(LC_ALL='C', PYTHONUTF8='0', PYTHONCOERCECLOCALE='0', PYTHONPATH=str(root))
     (tmp_path/'run.py').write_text(code, encoding='utf-8')
@@ -120,9 +120,9 @@ def test_files_are_examined_before_anything_is_loaded(tmp_path):
                            'evaluation.prompts_from=/is/not/there.txt': 'evaluation.prompts_from: no file', f'evaluation.prompts_from={tmp_path}/empty': 'evaluation.prompts_from: no file',
                            'evaluation.reference_from=/is/not/there': 'evaluation.reference_from: no folder', 'evaluation.clip=/is/not/there': 'evaluation.clip: ',
                            f'evaluation.clip={tmp_path}/empty': 'has no config.json', 'evaluation.features=inceptoin': 'evaluation.features: '}.items():
-        refused(check_files, load_config('default', f'output={tmp_path}/run', override), says=says)
+        refused(check_files, load_config('halving', f'output={tmp_path}/run', override), says=says)
     for fine in ('evaluation.features=inception', 'model.teacher.name=stabilityai/sdxl-turbo', 'evaluation.clip=openai/clip-vit-base-patch32'):
-        check_files(load_config('default', f'output={tmp_path}/run', fine))
+        check_files(load_config('halving', f'output={tmp_path}/run', fine))
     assert time.perf_counter() - begun < 2 and not (tmp_path/'run').exists()
 
 # ---- steps
