@@ -465,6 +465,16 @@ def parse(name: str, argv: list) -> tuple[list, dict]:
     return [*first, *rest], _expanded(options)
 
 # %% ../nbs/25_cli.ipynb #331b6eb4
+def _out_of_memory(text: str) -> str: # of the exception
+    "What to do when the memory of the device, or of the machine, is full"
+    import torch
+    peak = torch.cuda.max_memory_allocated()/2**30 if torch.cuda.is_available() else 0
+    measured = f', {peak:.1f} GiB at the peak' if peak else ''
+    return (f'out of memory ({text[:200]}{measured}); halve training.batch_size and double training.accumulation, '
+            'set training.gradient_checkpointing=true, or lower model.student.lora_rank; '
+            'pdd-train --dry-run shows what a run needs')
+
+# %% ../nbs/25_cli.ipynb #59f490be
 def user_error(e: BaseException) -> str | None: # the line to print, or `None` for an error of the program
     "What a user can do something about"
     kind, text = type(e).__name__, str(e) or repr(e)
@@ -472,7 +482,7 @@ def user_error(e: BaseException) -> str | None: # the line to print, or `None` f
     if isinstance(e, (ValueError, OSError)): return text
     if kind == 'SafetensorError': return f'a safetensors file could not be read or written ({text})'
     if isinstance(e, MemoryError) or kind == 'OutOfMemoryError' or "can't allocate memory" in text:
-        return f'out of memory ({text[:200]}); use a smaller batch size (pdd-train --dry-run shows what a run needs)'
+        return _out_of_memory(text)
     return None
 
 # %% ../nbs/25_cli.ipynb #3913a724

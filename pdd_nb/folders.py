@@ -309,7 +309,8 @@ def check_free(folder, key='output'): # setting or option that names the folder,
     "`ValueError` if a process is writing to a folder now"
     folder = expand(folder)
     if (folder/LOCK).exists():
-        with _locked(folder, key): pass
+        with _locked(folder, key):
+            pass
 
 @contextmanager
 def only_writer(folder, key='output'): # as for `check_free`

@@ -43,8 +43,9 @@ def _values(checkpoint):
     "The plain values of a checkpoint, or `None` if they are damaged"
     file = checkpoint/'state.json'
     try:
-        written = read_marker(checkpoint)['files'].get('state.json', file_hash(file))     # the first version wrote no markers
-        return read_json(file) if file_hash(file) == written else None
+        found = file_hash(file)
+        written = read_marker(checkpoint)['files'].get('state.json', found)       # the first version wrote no markers
+        return read_json(file) if found == written else None
     except (ValueError, OSError):
         return None
 

@@ -277,25 +277,38 @@ def _group(role, part):
 
 # %% ../nbs/16_trainer.ipynb #a755596e
 @patch
-def save(self: Trainer, name='last'):
-    "Write a checkpoint; `ValueError` if the state has diverged"
+def _check_state(self: Trainer):
+    "`ValueError` if the state has diverged"
     weights: dict = {}
     for role, updater in self.objective.updaters.items():
         weights |= {f'{k} of {role}': v for k, v in updater.weights.items()}
         weights |= {f'{k} of {role}, averaged': v for k, v in updater.average.items()}
     reason = self.guard.reason(weights, partial(self.accelerator.reduce, reduction='mean'))
     if reason: raise ValueError(self.objective.diverged(self.step, reason))
-    states = {k: o.state_dict() for k, o in self.objectives.items()}
-    self.state.seconds += self.clock.stop()
-    if not self.main: return
+
+@patch
+def _tensors(self: Trainer) -> dict: # of dicts of tensors, by file
+    "The tensors of a checkpoint"
     groups: dict[str, dict] = dict(best=self.best_weights or {})
     for role, updater in self.objective.updaters.items():
         groups |= {_group(role, part): tensors for part, tensors in updater.tensors().items()}
     if 'teacher' in self.nets.roles:
         groups['teacher'] = self.nets.weights('teacher')
-    updates = {role: updater.updates for role, updater in self.objective.updaters.items()}
+    return groups
+
+# %% ../nbs/16_trainer.ipynb #2693a118
+@patch
+def save(self: Trainer, name='last'):
+    "Write a checkpoint; `ValueError` if the state has diverged"
+    self._check_state()
+    states = {k: o.state_dict() for k, o in self.objectives.items()}
+    self.state.seconds += self.clock.stop()
+    if not self.main: return
+    groups = self._tensors()
+    updaters = self.objective.updaters
+    updates = {role: updater.updates for role, updater in updaters.items()}
+    skipped = {role: int(updater.skipped) for role, updater in updaters.items()}
     files = [k for k, tensors in groups.items() if tensors]
-    skipped = {role: int(updater.skipped) for role, updater in self.objective.updaters.items()}
     meta = dict(**self._meta(states), files=files, updates=updates, skipped=skipped)
     flush(self.folder/'metrics.jsonl')
     save_state(self.folder/'checkpoints'/name, meta, KEPT if name == 'last' else None, **groups)

@@ -72,7 +72,7 @@ def step(self: Updater,
     norm = self.accelerator.clip_grad_norm_(self.weights.values(), c.clip)
     bad = (~norm.isfinite()).float()
     self.skipped += bad
-    self.optimizer.optimizer.found_inf = bad       # fused AdamW then leaves the weights and moments, without waiting for the device
+    self.optimizer.optimizer.found_inf = bad       # fused AdamW then changes nothing; no wait for the device
     self.optimizer.step()
     self.optimizer.zero_grad()
     self.ema.step(self.weights.values())

@@ -1,6 +1,6 @@
 """A training run is killed, signalled and cut off from its disk; after the same command again, all is as in the run that nothing happened to.
 
-With NB_FLAGS=slow: 100 random kills instead of 4, a soak of 20,000 updates."""
+With NB_FLAGS=slow: 100 random kills instead of 2, a soak of 20,000 updates."""
 import json, os, random, resource, shutil, signal, subprocess, sys, time
 from pathlib import Path
 
@@ -80,7 +80,7 @@ def test_killed_at_random_moments(home, tmp_path):
     began = time.monotonic()
     assert wait(fork(lambda: train(home, tmp_path/'timed'))) == 0
     whole = time.monotonic() - began
-    while kills < (100 if SLOW else 4):
+    while kills < (100 if SLOW else 2):
         d, runs = tmp_path/f'run{runs}', runs + 1
         for _ in range(8 if SLOW else 4):
             pid, before = fork(lambda: train(home, d)), step_of(d)
@@ -119,7 +119,7 @@ def test_killed_where_a_file_is_half_written_or_moved(home, tmp_path):
 
 # signals
 
-@pytest.mark.parametrize('name', ('SIGINT', 'SIGTERM', 'SIGHUP'))
+@pytest.mark.parametrize('name', ('SIGINT', 'SIGTERM', 'SIGHUP') if SLOW else ('SIGTERM',))
 def test_a_signal_ends_the_step_with_a_checkpoint(home, tmp_path, monkeypatch, name):
     from pdd_nb.trainer import Trainer
     step, number, d = Trainer.train_step, getattr(signal, name), tmp_path/'run'
@@ -187,7 +187,7 @@ def small_disk(folder, size):
 def test_a_full_disk_is_one_line_and_the_run_goes_on_elsewhere(home, tmp_path):
     size = sum(p.stat().st_size for p in (home/'whole').rglob('*') if p.is_file())
     failed = 0
-    for k, share in enumerate((.1, .3, .5, .7, .9) if SLOW else (.2, .6)):
+    for k, share in enumerate((.1, .3, .5, .7, .9) if SLOW else (.5,)):
         disk = tmp_path/f'disk{k}'
         small_disk(disk, int(share*size))
         try:
@@ -201,7 +201,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_elsewhere(home, tmp_path):
                 train(home, tmp_path/f'elsewhere{k}')
                 assert_same(home/'whole', tmp_path/f'elsewhere{k}')
         finally: subprocess.run(['umount', disk], check=True)
-    assert failed >= 2
+    assert failed >= (3 if SLOW else 1)
 
 def test_a_folder_that_vanishes_is_one_line(home, tmp_path, monkeypatch):
     from pdd_nb.trainer import Trainer
@@ -215,3 +215,75 @@ def test_a_folder_that_vanishes_is_one_line(home, tmp_path, monkeypatch):
     shutil.rmtree(d, ignore_errors=True); os.rename(tmp_path/'moved', d)
     train(home, d)
     assert_same(home/'whole', d)
+
+# bad numbers
+
+def spoilt(monkeypatch, at):
+    "The losses of these steps are not finite"
+    from pdd_nb.trainer import Trainer
+    from pdd_nb.objective import Halving
+    losses, step = Halving.losses, Trainer.train_step
+    now = []
+    def noted(self): now[:] = [self.step]; step(self)
+    monkeypatch.setattr(Trainer, 'train_step', noted)
+    monkeypatch.setattr(Halving, 'losses', lambda *a: losses(*a)*(float('nan') if now[0] in at else 1))
+
+def test_an_update_that_is_not_finite_is_skipped_and_counted(home, tmp_path, monkeypatch):
+    from pdd_nb.trainer import Trainer
+    spoilt(monkeypatch, {1})
+    trainer = Trainer(configuration(home, tmp_path/'run'), quiet=True)
+    trainer.begin()
+    before = []
+    for _ in range(3):
+        before.append({k: w.detach().clone() for k, w in trainer.nets.weights().items()})
+        trainer.train_step()
+    torch.testing.assert_close(before[2], before[1], rtol=0, atol=0)
+    assert any(not torch.equal(w, before[2][k]) for k, w in trainer.nets.weights().items())
+    whole, cut = train(home, tmp_path/'whole'), tmp_path/'cut'
+    Trainer(configuration(home, cut), quiet=True).run(stop_at=3)
+    train(home, cut)
+    assert_same(whole, cut)
+    lines = [json.loads(line) for line in (whole/'metrics.jsonl').read_text().splitlines()]
+    assert {m['stage']: m.get('skipped') for m in lines if 'loss' in m} == {0: 1, 1: None}
+
+def test_updates_that_are_never_finite_end_the_run(home, tmp_path, monkeypatch):
+    spoilt(monkeypatch, range(2, 100))
+    with pytest.raises(ValueError, match='training.lr: training diverged by step 4: the loss is not finite'): train(home, tmp_path/'run')
+    assert step_of(tmp_path/'run') == 2
+
+# a stored checkpoint
+
+def test_a_stored_checkpoint_of_format_2_is_resumed(tmp_path, monkeypatch):
+    from pdd_nb.config import config_from
+    from pdd_nb.families import tiny_families
+    from pdd_nb.trainer import distill
+    monkeypatch.chdir(tmp_path)
+    data = Path(__file__).parent/'data'
+    shutil.copytree(data/'second_version', tmp_path/'run')
+    tiny_families(['SD 1.5'])['SD 1.5'].pipe.save_pretrained('tiny')
+    cfg = config_from(json.loads(Path('run/checkpoints/last/state.json').read_text())['config'])
+    distill(cfg, quiet=True)
+    found, whole = [[json.loads(line) for line in p.read_text().splitlines()] for p in (tmp_path/'run/metrics.jsonl', data/'second_version_whole.jsonl')]
+    assert [(m['step'], m['stage']) for m in found] == [(m['step'], m['stage']) for m in whole]
+    for a, b in zip(found, whole):
+        assert a.keys() == b.keys()
+        torch.testing.assert_close([a[k] for k in a], [b[k] for k in a], rtol=1e-3, atol=1e-6)
+
+# a soak
+
+@pytest.mark.skipif(not SLOW, reason='20,000 updates take long')
+def test_memory_files_and_speed_stay_flat_over_20000_updates(home, tmp_path):
+    "Ten sessions of 2,000 updates in one process, each resumed from the checkpoint of the one before"
+    import gc
+    from pdd_nb.trainer import Trainer
+    n, used = 2000, []
+    cfg = configuration(home, tmp_path/'run', f'training.steps=[{10*n},4]', 'training.validate_every=1000', 'training.checkpoint_every=500', 'curriculum.update_interval=100')
+    for k in range(10):
+        began = time.monotonic()
+        Trainer(cfg, quiet=True).run(stop_at=(k + 1)*n)
+        gc.collect()
+        resident = int(Path('/proc/self/statm').read_text().split()[1])*resource.getpagesize()/2**20
+        used.append((resident, len(os.listdir('/proc/self/fd')), time.monotonic() - began))
+        print('session %d: %.0f MiB, %d open files, %.1f s' % (k, *used[-1]), flush=True)
+    memory, files, seconds = zip(*used)
+    assert memory[-1] < 1.1*memory[1] and files[-1] <= files[1] and min(seconds[-3:]) < 1.5*min(seconds[1:4])
