@@ -125,7 +125,7 @@ class Family:
         "Of the denoiser's weights; to be asked for before adapters are added"
         return weights_fingerprint(self.net)
 
-# %% ../nbs/08_families.ipynb #646af857
+# %% ../nbs/08_families.ipynb #7748a109
 @patch
 def check_resolution(self: Family):
     "Refuse images that the network cannot divide"
@@ -475,7 +475,7 @@ def check_lora(self: Family, folder):
         if not self._fits(k, tensors, modules): raise ValueError(f'checkpoint: {file} does not fit the teacher ({k})')
         if not v.isfinite().all(): raise ValueError(f'checkpoint: {file} has numbers that are not finite ({k})')
 
-# %% ../nbs/08_families.ipynb #1eba229a
+# %% ../nbs/08_families.ipynb #69ebc0b4
 @patch
 def guide(self: Family, u: Tensor, c: Tensor, # predictions `(b,c,h,w)` without and with the prompt
           scale: Tensor) -> Tensor: # `(b,)`
@@ -633,7 +633,7 @@ class EvenFlow(SD3):
 
     def grid(self, n): return scheduler_grid(self.scheduler(), n, sigmas=torch.linspace(1, 1/n, n).numpy(), mu=self.mu())
 
-# %% ../nbs/08_families.ipynb #40218f0d
+# %% ../nbs/08_families.ipynb #e3e466b4
 class Flux(EvenFlow):
     "FLUX.1: packed latents, and a guidance scale that is an input of the network"
     pipeline, targets = 'FluxPipeline', SD3.targets + ('proj_mlp',)
@@ -689,21 +689,21 @@ class Sana(PixArtSigma):
         t = t*net.config.timestep_scale
         return net(x, cond['prompt_embeds'], t, encoder_attention_mask=cond['prompt_attention_mask']).sample
 
-# %% ../nbs/08_families.ipynb #01df6eb1
+# %% ../nbs/08_families.ipynb #1072c5eb
 @contextmanager
 def _masked_checkpoints(net, mask): # of attention, `(b,n)`
     "While open, gradient checkpointing gives Chroma's single blocks the mask"
     plain = net._gradient_checkpointing_func
     def masked(block, *args):
-        single = type(block).__name__ == 'ChromaSingleTransformerBlock'
-        return plain(block, *args, *[mask]*single)
+        extra = [mask] if type(block).__name__ == 'ChromaSingleTransformerBlock' else []
+        return plain(block, *args, *extra)
     net._gradient_checkpointing_func = masked
     try:
         yield
     finally:
         net._gradient_checkpointing_func = plain
 
-# %% ../nbs/08_families.ipynb #f8ff70f7
+# %% ../nbs/08_families.ipynb #a04d221e
 class Chroma(Flux):
     "Chroma: FLUX.1 with a mask of attention, guided by a second call"
     pipeline = 'ChromaPipeline'
@@ -721,7 +721,7 @@ class Chroma(Flux):
             out = net(packed, text, t/1000, attention_mask=mask, **places).sample
         return self.unpack(out, h, v)
 
-# %% ../nbs/08_families.ipynb #dd4832cc
+# %% ../nbs/08_families.ipynb #fff9ddd1
 class ZImage(EvenFlow):
     "Z-Image: reversed time, negated output, texts of different lengths"
     pipeline, width, unguided = 'ZImagePipeline', 'cap_feat_dim', 0.
@@ -745,7 +745,7 @@ class ZImage(EvenFlow):
 
     def blocks(self): return [f'layers.{len(self.net.layers)//2}']
 
-# %% ../nbs/08_families.ipynb #473bb395
+# %% ../nbs/08_families.ipynb #6e152942
 def _padded(name, texts, n): # list of states `(l,d)`; the longest length
     "Texts as one tensor `(b,n,d)`, and their lengths `(b,)`"
     if not len(texts): return
@@ -757,7 +757,7 @@ def _texts(cond) -> list: # states `(l,d)`
     "The reverse of `_padded`"
     return [e[:n] for e, n in zip(cond['prompt_embeds'], cond['prompt_embeds_lengths'].tolist())]
 
-# %% ../nbs/08_families.ipynb #5058bfa9
+# %% ../nbs/08_families.ipynb #a1639a27
 class Flux2Klein(EvenFlow):
     "FLUX.2 klein: latents normalised in squares of 2x2, a shift that depends on the number of steps"
     pipeline = 'Flux2KleinPipeline'
@@ -780,7 +780,7 @@ class Flux2Klein(EvenFlow):
 
     def mu(self): return compute_empirical_mu(self.tokens, 50) if self.pipe.scheduler.config.use_dynamic_shifting else None
 
-# %% ../nbs/08_families.ipynb #466c9f8a
+# %% ../nbs/08_families.ipynb #b585f9b7
 @patch
 def scheduler(self: Flux2Klein):
     "The scheduler with a fixed shift"
@@ -800,7 +800,7 @@ def predict(self: Flux2Klein, net, x: Tensor, t: Tensor, cond, w=None): # as `Fa
     out = net(x.flatten(2).mT, cond['prompt_embeds'], t/1000, guidance=scale, **places).sample
     return self.unpack(out, h, v)
 
-# %% ../nbs/08_families.ipynb #603567a0
+# %% ../nbs/08_families.ipynb #947de031
 @patch
 def statistics(self: Flux2Klein):
     "Mean and deviation `(1,4c,1,1)` of squares of latents"
@@ -820,7 +820,7 @@ def to_vae(self: Flux2Klein, z: Tensor):
     mean, std = self.statistics()
     return torch.pixel_shuffle(z*std + mean, 2)
 
-# %% ../nbs/08_families.ipynb #d49cf3f5
+# %% ../nbs/08_families.ipynb #6b3e8249
 class QwenImage(Flux):
     "Qwen-Image: a VAE for videos, guidance that keeps the norm of each token"
     pipeline = 'QwenImagePipeline'
@@ -845,7 +845,7 @@ class QwenImage(Flux):
         last = f'transformer_blocks.{len(self.net.transformer_blocks) - 1}'
         return [f'{last}.{k}' for k in ('attn.add_q_proj', 'attn.to_add_out', 'txt_mlp.net.0.proj', 'txt_mlp.net.2')]
 
-# %% ../nbs/08_families.ipynb #03c382ec
+# %% ../nbs/08_families.ipynb #9c522528
 @patch
 def _encode(self: QwenImage, prompts, **options):
     "States and mask of the texts, of one length"
@@ -864,7 +864,7 @@ def predict(self: QwenImage, net, x: Tensor, t: Tensor, cond, w=None): # as `Fam
     out = net(self.pack(x), timestep=t/1000, img_shapes=[[(1, h//2, v//2)]]*b, **text).sample
     return self.unpack(out, h, v)
 
-# %% ../nbs/08_families.ipynb #67235e03
+# %% ../nbs/08_families.ipynb #4c458885
 @patch
 def _frame_statistics(self: QwenImage):
     "Mean and deviation `(1,c,1,1)` of the latents"
@@ -888,7 +888,7 @@ def to_vae(self: QwenImage, z: Tensor):
     mean, std = self._frame_statistics()
     return (z*std + mean).unsqueeze(2)
 
-# %% ../nbs/08_families.ipynb #d78a053b
+# %% ../nbs/08_families.ipynb #581715bb
 class Lumina2(EvenFlow):
     "Lumina 2: reversed time, negated output, guidance that keeps the norm of each row of latents"
     pipeline, width = 'Lumina2Pipeline', 'cap_feat_dim'
@@ -906,7 +906,7 @@ class Lumina2(EvenFlow):
 
     def blocks(self): return [f'layers.{len(self.net.layers)//2}']
 
-# %% ../nbs/08_families.ipynb #50464480
+# %% ../nbs/08_families.ipynb #a5361bfd
 class AuraFlow(EvenFlow):
     "AuraFlow: flow matching with T5 alone, whose padding is zero"
     pipeline = 'AuraFlowPipeline'
@@ -1101,7 +1101,7 @@ def tiny_families(names=(), seed=0): # some of the table's; empty: all
     from pdd_nb.tiny import tiny_families           # a fixture, which builds on this module
     return tiny_families(names, seed)
 
-# %% ../nbs/08_families.ipynb #dc06e239
+# %% ../nbs/08_families.ipynb #6205c4e4
 def _guided_prediction(f: Family, x, t, cond, null, scale): # as for `predict`; null: `None` without guidance
     "The base's prediction in full precision"
     x = x.to(f.net.dtype)
@@ -1123,7 +1123,7 @@ def own_images(f: Family, prompts, noise, n, scale) -> Tensor: # `(b,c,h,w)`; nu
         x = ddim_step(clean, x, alpha, sigma, alpha_s=alpha_s, sigma_s=sigma_s)
     return f.decode(x)
 
-# %% ../nbs/08_families.ipynb #2c701ca2
+# %% ../nbs/08_families.ipynb #571bc777
 def pipeline_images(f: Family, prompts, noise, n, scale) -> Tensor: # as `own_images`
     "Images `(b,3,h,w)` by the pipeline's own call, with the scheduler of the family's students"
     was = f.pipe.scheduler
@@ -1152,7 +1152,7 @@ def check_steps(f: Family, scale, # guidance scale
         raise ValueError(f'{key}: two steps of {f.name} are not those of its own {f.pipeline} (images differ by '
                          f'{error:.2g}); this variant is not understood')
 
-# %% ../nbs/08_families.ipynb #bba6c3f5
+# %% ../nbs/08_families.ipynb #e0ff868a
 PLAIN_STEPS = dict(clip_sample=False, thresholding=False, invert_sigmas=False) # settings of schedulers that are understood
 
 def check_teacher(f: Family, scale, # guidance scale
