@@ -6,7 +6,7 @@
 __all__ = ['EMBEDDED', 'PRECISIONS', 'UNET_TARGETS', 'ADAPTABLE', 'HALVES', 'PLAIN_FLOW', 'INSTRUCTION', 'LOADING', 'UNUSED',
            'FAMILIES', 'PLAIN_STEPS', 'asset', 'quiet_loading', 'first_line', 'writing', 'weights_fingerprint',
            'Family', 'full_precision', 'check_targets', 'SDXL', 'PixArtSigma', 'SD3', 'EvenFlow', 'Flux', 'Sana',
-           'Chroma', 'ZImage', 'Flux2Klein', 'QwenImage', 'Lumina2', 'AuraFlow', 'load_whole', 'check_finite',
+           'Chroma', 'ZImage', 'Flux2Klein', 'Flux2', 'QwenImage', 'Lumina2', 'AuraFlow', 'load_whole', 'check_finite',
            'pipeline_class', 'model_parts', 'hub_reachable', 'hub_folder', 'family_of', 'frozen', 'load_pipeline',
            'tiny_families', 'own_images', 'pipeline_images', 'check_steps', 'check_teacher']
 
@@ -118,15 +118,21 @@ class Family:
         self.pipe, self.name = pipe, str(name)
         self.cut: Any = None                                # numbers of texts and of those cut, while counted
         self.resolution = resolution or self.sample_size*pipe.vae_scale_factor
-        unit = pipe.vae_scale_factor*self.latent_multiple
-        if self.resolution % unit:
-            raise ValueError(f'model.teacher.resolution: expected a multiple of {unit} for {self.pipeline}, '
-                             f'got {self.resolution}')
+        self.check_resolution()
 
     @cached_property
     def fingerprint(self) -> str:
         "Of the denoiser's weights; to be asked for before adapters are added"
         return weights_fingerprint(self.net)
+
+# %% ../nbs/08_families.ipynb #ab2e4c67
+@patch
+def check_resolution(self: Family):
+    "Refuse images that the network cannot divide"
+    unit = self.pipe.vae_scale_factor*self.latent_multiple
+    if self.resolution % unit:
+        raise ValueError(f'model.teacher.resolution: expected a multiple of {unit} for {self.pipeline}, '
+                         f'got {self.resolution}')
 
 # %% ../nbs/08_families.ipynb #0ed319d1
 @patch(as_prop=True)
@@ -235,6 +241,7 @@ def text_encoders(self: Family) -> list:
 def reader(self: Family):
     "The tokenizer of the text encoder that reads the most, and how many tokens that is"
     tokenizer = getattr(self.pipe, f'tokenizer{self.text_encoders()[0]}')
+    tokenizer = getattr(tokenizer, 'tokenizer', tokenizer)      # a processor has one
     longest = inspect.signature(self.pipe.encode_prompt).parameters.get('max_sequence_length')
     if isinstance(tokenizer, CLIPTokenizer) or longest is None: return tokenizer, tokenizer.model_max_length
     return tokenizer, self.options.get('max_sequence_length', longest.default)
@@ -469,7 +476,7 @@ def check_lora(self: Family, folder):
         if not self._fits(k, tensors, modules): raise ValueError(f'checkpoint: {file} does not fit the teacher ({k})')
         if not v.isfinite().all(): raise ValueError(f'checkpoint: {file} has numbers that are not finite ({k})')
 
-# %% ../nbs/08_families.ipynb #aa7ae07b
+# %% ../nbs/08_families.ipynb #33e05abe
 @patch
 def guide(self: Family, u: Tensor, c: Tensor, # predictions `(b,c,h,w)` without and with the prompt
           scale: Tensor) -> Tensor: # `(b,)`
@@ -627,7 +634,7 @@ class EvenFlow(SD3):
 
     def grid(self, n): return scheduler_grid(self.scheduler(), n, sigmas=torch.linspace(1, 1/n, n).numpy(), mu=self.mu())
 
-# %% ../nbs/08_families.ipynb #647d21d1
+# %% ../nbs/08_families.ipynb #047adbb7
 class Flux(EvenFlow):
     "FLUX.1: packed latents, and a guidance scale that is an input of the network"
     pipeline, targets = 'FluxPipeline', SD3.targets + ('proj_mlp',)
@@ -683,21 +690,21 @@ class Sana(PixArtSigma):
         t = t*net.config.timestep_scale
         return net(x, cond['prompt_embeds'], t, encoder_attention_mask=cond['prompt_attention_mask']).sample
 
-# %% ../nbs/08_families.ipynb #20061e31
+# %% ../nbs/08_families.ipynb #728976bd
 @contextmanager
 def _masked_checkpoints(net, mask): # of attention, `(b,n)`
     "While open, gradient checkpointing gives Chroma's single blocks the mask"
     plain = net._gradient_checkpointing_func
     def masked(block, *args):
-        single = type(block).__name__ == 'ChromaSingleTransformerBlock'
-        return plain(block, *args, *[mask]*single)
+        extra = [mask] if type(block).__name__ == 'ChromaSingleTransformerBlock' else []
+        return plain(block, *args, *extra)
     net._gradient_checkpointing_func = masked
     try:
         yield
     finally:
         net._gradient_checkpointing_func = plain
 
-# %% ../nbs/08_families.ipynb #b63c3955
+# %% ../nbs/08_families.ipynb #b437b45c
 class Chroma(Flux):
     "Chroma: FLUX.1 with a mask of attention, guided by a second call"
     pipeline = 'ChromaPipeline'
@@ -715,7 +722,7 @@ class Chroma(Flux):
             out = net(packed, text, t/1000, attention_mask=mask, **places).sample
         return self.unpack(out, h, v)
 
-# %% ../nbs/08_families.ipynb #61b93f33
+# %% ../nbs/08_families.ipynb #2f267bd3
 class ZImage(EvenFlow):
     "Z-Image: reversed time, negated output, texts of different lengths"
     pipeline, width, unguided = 'ZImagePipeline', 'cap_feat_dim', 0.
@@ -739,7 +746,7 @@ class ZImage(EvenFlow):
 
     def blocks(self): return [f'layers.{len(self.net.layers)//2}']
 
-# %% ../nbs/08_families.ipynb #8882da84
+# %% ../nbs/08_families.ipynb #a19e5aa2
 def _padded(name, texts, n): # list of states `(l,d)`; the longest length
     "Texts as one tensor `(b,n,d)`, and their lengths `(b,)`"
     if not len(texts): return
@@ -751,7 +758,7 @@ def _texts(cond) -> list: # states `(l,d)`
     "The reverse of `_padded`"
     return [e[:n] for e, n in zip(cond['prompt_embeds'], cond['prompt_embeds_lengths'].tolist())]
 
-# %% ../nbs/08_families.ipynb #679eadbb
+# %% ../nbs/08_families.ipynb #0114c55e
 class Flux2Klein(EvenFlow):
     "FLUX.2 klein: latents normalised in squares of 2x2, a shift that depends on the number of steps"
     pipeline = 'Flux2KleinPipeline'
@@ -774,7 +781,7 @@ class Flux2Klein(EvenFlow):
 
     def mu(self): return compute_empirical_mu(self.tokens, 50) if self.pipe.scheduler.config.use_dynamic_shifting else None
 
-# %% ../nbs/08_families.ipynb #48beb8ff
+# %% ../nbs/08_families.ipynb #f6414264
 @patch
 def scheduler(self: Flux2Klein):
     "The scheduler with a fixed shift"
@@ -794,7 +801,7 @@ def predict(self: Flux2Klein, net, x: Tensor, t: Tensor, cond, w=None): # as `Fa
     out = net(x.flatten(2).mT, cond['prompt_embeds'], t/1000, guidance=scale, **places).sample
     return self.unpack(out, h, v)
 
-# %% ../nbs/08_families.ipynb #bb60b310
+# %% ../nbs/08_families.ipynb #aa807775
 @patch
 def statistics(self: Flux2Klein):
     "Mean and deviation `(1,4c,1,1)` of squares of latents"
@@ -814,7 +821,16 @@ def to_vae(self: Flux2Klein, z: Tensor):
     mean, std = self.statistics()
     return torch.pixel_shuffle(z*std + mean, 2)
 
-# %% ../nbs/08_families.ipynb #b1e335d8
+# %% ../nbs/08_families.ipynb #9f0d5d12
+class Flux2(Flux2Klein):
+    "FLUX.2 dev: FLUX.2 with a guidance scale that is an input of the network"
+    pipeline = 'Flux2Pipeline'
+    distilled = property(lambda self: self.net.config.guidance_embeds)
+    guidable = property(lambda self: self.net.config.guidance_embeds)
+
+    def null(self, negative=''): return {}
+
+# %% ../nbs/08_families.ipynb #17c7bdee
 class QwenImage(Flux):
     "Qwen-Image: a VAE for videos, guidance that keeps the norm of each token"
     pipeline = 'QwenImagePipeline'
@@ -822,11 +838,7 @@ class QwenImage(Flux):
                'net.2', 'img_mod.1', 'txt_mod.1')
     returns, options = ('prompt_embeds', 'prompt_embeds_mask'), dict(max_sequence_length=512)
     distilled, guidable = False, True
-
-    @property
-    def unused(self):                                       # the last block's text goes nowhere
-        last = f'transformer_blocks.{len(self.net.transformer_blocks) - 1}'
-        return [f'{last}.{k}' for k in ('attn.add_q_proj', 'attn.to_add_out', 'txt_mlp.net.0.proj', 'txt_mlp.net.2')]
+    unused = property(lambda self: self.last_text())
 
     def null(self, negative=''): return self.encode([negative])
 
@@ -838,7 +850,12 @@ class QwenImage(Flux):
         plain, c = self.pack(super().guide(u, c, scale)), self.pack(c)
         return self.unpack(plain*(c.norm(dim=-1, keepdim=True)/plain.norm(dim=-1, keepdim=True)), *u.shape[-2:])
 
-# %% ../nbs/08_families.ipynb #ddf12e3e
+    def last_text(self):
+        "Modules that make the text's states of the last block, which go nowhere"
+        last = f'transformer_blocks.{len(self.net.transformer_blocks) - 1}'
+        return [f'{last}.{k}' for k in ('attn.add_q_proj', 'attn.to_add_out', 'txt_mlp.net.0.proj', 'txt_mlp.net.2')]
+
+# %% ../nbs/08_families.ipynb #88448093
 @patch
 def _encode(self: QwenImage, prompts, **options):
     "States and mask of the texts, of one length"
@@ -857,7 +874,7 @@ def predict(self: QwenImage, net, x: Tensor, t: Tensor, cond, w=None): # as `Fam
     out = net(self.pack(x), timestep=t/1000, img_shapes=[[(1, h//2, v//2)]]*b, **text).sample
     return self.unpack(out, h, v)
 
-# %% ../nbs/08_families.ipynb #ddda2978
+# %% ../nbs/08_families.ipynb #486f299b
 @patch
 def _frame_statistics(self: QwenImage):
     "Mean and deviation `(1,c,1,1)` of the latents"
@@ -881,7 +898,7 @@ def to_vae(self: QwenImage, z: Tensor):
     mean, std = self._frame_statistics()
     return (z*std + mean).unsqueeze(2)
 
-# %% ../nbs/08_families.ipynb #a6cb65e8
+# %% ../nbs/08_families.ipynb #9eb1b7e5
 class Lumina2(EvenFlow):
     "Lumina 2: reversed time, negated output, guidance that keeps the norm of each row of latents"
     pipeline, width = 'Lumina2Pipeline', 'cap_feat_dim'
@@ -899,7 +916,7 @@ class Lumina2(EvenFlow):
 
     def blocks(self): return [f'layers.{len(self.net.layers)//2}']
 
-# %% ../nbs/08_families.ipynb #f171da70
+# %% ../nbs/08_families.ipynb #dd297ab8
 class AuraFlow(EvenFlow):
     "AuraFlow: flow matching with T5 alone, whose padding is zero"
     pipeline = 'AuraFlowPipeline'
@@ -1038,8 +1055,8 @@ def check_fit(self: Family, key='model.teacher.name'): # for errors
         raise ValueError(f'{key}: the vae makes {made} channels, the {self.part} takes {self.channels}')
 
 # %% ../nbs/08_families.ipynb #b4c8244a
-FAMILIES = {f.pipeline: f for f in (Family, SDXL, PixArtSigma, SD3, Flux, Sana, Chroma, ZImage, Flux2Klein, QwenImage,
-                                    Lumina2, AuraFlow)}
+FAMILIES = {f.pipeline: f for f in (Family, SDXL, PixArtSigma, SD3, Flux, Sana, Chroma, ZImage, Flux2Klein, Flux2,
+                                    QwenImage, Lumina2, AuraFlow)}
 
 def family_of(pipe, name='', # the pipeline; where it was loaded from
               resolution=0) -> Family: # in pixels; 0: the model's own
@@ -1094,13 +1111,13 @@ def tiny_families(names=(), seed=0): # some of the table's; empty: all
     from pdd_nb.tiny import tiny_families           # a fixture, which builds on this module
     return tiny_families(names, seed)
 
-# %% ../nbs/08_families.ipynb #b6f2c420
+# %% ../nbs/08_families.ipynb #789d7521
 def _guided_prediction(f: Family, x, t, cond, null, scale): # as for `predict`; null: `None` without guidance
     "The base's prediction in full precision"
     x = x.to(f.net.dtype)
-    c = f.predict(f.net, x, t, cond, scale).float()
+    c = f.predict(f.net, x, t, cond, w=scale).float()
     if null is None: return c
-    return f.guide(f.predict(f.net, x, t, null, scale).float(), c, scale)
+    return f.guide(f.predict(f.net, x, t, null, w=scale).float(), c, scale)
 
 @torch.no_grad()
 def own_images(f: Family, prompts, noise, n, scale) -> Tensor: # `(b,c,h,w)`; number of steps; guidance scale
@@ -1111,12 +1128,12 @@ def own_images(f: Family, prompts, noise, n, scale) -> Tensor: # `(b,c,h,w)`; nu
     w, x = torch.full((b,), scale, device=noise.device), f.start(noise.float(), grid)
     for i in range(n):
         alpha, sigma, alpha_s, sigma_s = grid.at(torch.full((b,), i))
-        v = _guided_prediction(f, x, grid.t[i].expand(b), cond, null=null, scale=w)
+        v = _guided_prediction(f, x, grid.t[i].expand(b), cond=cond, null=null, scale=w)
         clean = to_x(v, x, alpha, sigma, kind=f.prediction_type)
         x = ddim_step(clean, x, alpha, sigma, alpha_s=alpha_s, sigma_s=sigma_s)
     return f.decode(x)
 
-# %% ../nbs/08_families.ipynb #f93fd1be
+# %% ../nbs/08_families.ipynb #6e355ce4
 def pipeline_images(f: Family, prompts, noise, n, scale) -> Tensor: # as `own_images`
     "Images `(b,3,h,w)` by the pipeline's own call, with the scheduler of the family's students"
     was = f.pipe.scheduler
@@ -1145,7 +1162,7 @@ def check_steps(f: Family, scale, # guidance scale
         raise ValueError(f'{key}: two steps of {f.name} are not those of its own {f.pipeline} (images differ by '
                          f'{error:.2g}); this variant is not understood')
 
-# %% ../nbs/08_families.ipynb #37519da8
+# %% ../nbs/08_families.ipynb #bacf20f1
 PLAIN_STEPS = dict(clip_sample=False, thresholding=False, invert_sigmas=False) # settings of schedulers that are understood
 
 def check_teacher(f: Family, scale, # guidance scale

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['TWO_LEVELS', 'WORDS', 'TINY', 'BETAS', 'SIDES', 'tiny_vae', 'tiny_unet', 'clip_tokenizer', 'clip_config', 'clip',
-           'clip_with_projection', 'word_tokenizer', 't5', 'umt5', 'gemma', 'qwen_config', 'qwen_vision', 'tiny',
-           'tiny_sd', 'tiny_sd2', 'tiny_sdxl', 'tiny_pixart', 'tiny_mmdit', 'tiny_sd3', 'tiny_flux_transformer',
+           'clip_with_projection', 'word_tokenizer', 't5', 'umt5', 'gemma', 'qwen_config', 'mistral', 'qwen_vision',
+           'tiny', 'tiny_sd', 'tiny_sd2', 'tiny_sdxl', 'tiny_pixart', 'tiny_mmdit', 'tiny_sd3', 'tiny_flux_transformer',
            'tiny_flux', 'tiny_schnell', 'tiny_dc', 'tiny_sana', 'even_flow', 'tiny_chroma', 'tiny_zimage',
-           'tiny_flux2_vae', 'tiny_flux2_transformer', 'tiny_klein', 'tiny_qwen', 'tiny_lumina', 'enlarged',
-           'tiny_aura', 'tiny_families']
+           'tiny_flux2_vae', 'tiny_flux2_transformer', 'tiny_klein', 'tiny_flux2', 'tiny_qwen', 'tiny_lumina',
+           'enlarged', 'tiny_aura', 'tiny_families']
 
 # %% ../nbs/08a_tiny.ipynb #4e81d0c5
 import diffusers, torch, transformers
@@ -58,7 +58,7 @@ def word_tokenizer():
     t = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, '<unk>'))
     t.pre_tokenizer = pre_tokenizers.Whitespace()
     marks = dict(pad_token='<pad>', eos_token='</s>', unk_token='<unk>')
-    chat = "{% for m in messages %}{{ m['content'] }}{% endfor %} </s>"
+    chat = "{% for m in messages %}{{ m.content if m.content is string else m.content[0].text }}{% endfor %} </s>"
     return transformers.PreTrainedTokenizerFast(tokenizer_object=t, chat_template=chat, **marks)
 
 def t5(width=16):
@@ -80,6 +80,14 @@ def qwen_config(layers):
     "A language model of width 16"
     return transformers.Qwen3Config(vocab_size=len(WORDS), hidden_size=16, intermediate_size=16, num_hidden_layers=layers,
                                     num_attention_heads=2, num_key_value_heads=1, head_dim=8)
+
+def mistral():
+    "A language model of width 16 and 30 layers that also sees"
+    small = dict(hidden_size=16, intermediate_size=16, num_attention_heads=2, head_dim=8)
+    text = dict(model_type='mistral', vocab_size=len(WORDS), num_hidden_layers=30, num_key_value_heads=1, **small)
+    sight = dict(model_type='pixtral', num_hidden_layers=1, image_size=16, patch_size=8, **small)
+    config = transformers.Mistral3Config(text_config=text, vision_config=sight)
+    return transformers.Mistral3ForConditionalGeneration(config)
 
 def qwen_vision():
     "A language model of width 16 that also sees"
@@ -199,7 +207,7 @@ def tiny_sana():
     return diffusers.SanaPipeline(tokenizer=word_tokenizer(), text_encoder=text, vae=vae, transformer=transformer,
                                   scheduler=diffusers.DPMSolverMultistepScheduler(**flow))
 
-# %% ../nbs/08a_tiny.ipynb #c5a02bad
+# %% ../nbs/08a_tiny.ipynb #8edb08cd
 def even_flow(shift=3., **config): # what differs
     "A scheduler of flow matching"
     return diffusers.FlowMatchEulerDiscreteScheduler(shift=shift, **config)
@@ -214,7 +222,7 @@ def tiny_chroma():
         scheduler=even_flow(use_dynamic_shifting=True),
         transformer=diffusers.ChromaTransformer2DModel(in_channels=16, joint_attention_dim=16, **small, **guide))
 
-# %% ../nbs/08a_tiny.ipynb #628e53eb
+# %% ../nbs/08a_tiny.ipynb #7f4722e3
 @tiny('Z-Image')
 def tiny_zimage():
     "Z-Image"
@@ -224,7 +232,7 @@ def tiny_zimage():
         text_encoder=transformers.Qwen3Model(qwen_config(2)), scheduler=even_flow(),
         transformer=diffusers.ZImageTransformer2DModel(in_channels=16, cap_feat_dim=16, **small))
 
-# %% ../nbs/08a_tiny.ipynb #5cc3e3b9
+# %% ../nbs/08a_tiny.ipynb #9544cdad
 def tiny_flux2_vae():
     "The autoencoder of FLUX.2, with statistics"
     vae = diffusers.AutoencoderKLFlux2(**TWO_LEVELS, down_block_types=['DownEncoderBlock2D']*2, latent_channels=4,
@@ -246,7 +254,14 @@ def tiny_klein(is_distilled=False):
         vae=tiny_flux2_vae(), tokenizer=word_tokenizer(), text_encoder=transformers.Qwen3ForCausalLM(qwen_config(27)),
         scheduler=even_flow(use_dynamic_shifting=True), transformer=tiny_flux2_transformer(), is_distilled=is_distilled)
 
-# %% ../nbs/08a_tiny.ipynb #21536b74
+@tiny('FLUX.2 dev')
+def tiny_flux2():
+    "FLUX.2 dev, whose pipeline reads up to the 30th layer of its text encoder"
+    return diffusers.Flux2Pipeline(
+        vae=tiny_flux2_vae(), tokenizer=word_tokenizer(), text_encoder=mistral(),
+        scheduler=even_flow(use_dynamic_shifting=True), transformer=tiny_flux2_transformer(guidance=True))
+
+# %% ../nbs/08a_tiny.ipynb #ca72df8c
 @tiny('Qwen-Image')
 def tiny_qwen():
     "Qwen-Image"
@@ -259,7 +274,7 @@ def tiny_qwen():
         scheduler=even_flow(use_dynamic_shifting=True, shift_terminal=.02),
         transformer=diffusers.QwenImageTransformer2DModel(in_channels=16, out_channels=4, joint_attention_dim=16, **small))
 
-# %% ../nbs/08a_tiny.ipynb #35ad1ea8
+# %% ../nbs/08a_tiny.ipynb #e13dbca5
 @tiny('Lumina 2')
 def tiny_lumina():
     "Lumina 2, whose pipeline expects latents of 8 pixels a side"

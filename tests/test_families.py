@@ -9,7 +9,7 @@ from pdd_nb.models import Networks
 from pdd_nb.tiny import TINY, tiny_klein
 from pdd_nb.timesteps import stage_grids
 
-NEW = ['FLUX.1 schnell', 'Chroma', 'Z-Image', 'FLUX.2 klein', 'Qwen-Image', 'Lumina 2', 'AuraFlow']
+NEW = ['FLUX.1 schnell', 'Chroma', 'Z-Image', 'FLUX.2 klein', 'FLUX.2 dev', 'Qwen-Image', 'Lumina 2', 'AuraFlow']
 PROMPTS = ['a small red star', 'a large blue circle above a star']
 
 def make(name): return tiny_families([name])[name]
@@ -69,7 +69,7 @@ def test_a_text_is_encoded_alone_as_it_is_among_others(name):
     a, b = [own_images(f, texts, noise_of(f, len(texts)), 1, f.unguided) for texts in (PROMPTS[:1], PROMPTS)]
     assert_close(b[:1], a, rtol=1e-4, atol=1e-4)
 
-@pytest.mark.parametrize('name', ['Chroma', 'Z-Image', 'FLUX.2 klein', 'Qwen-Image', 'Lumina 2', 'AuraFlow'])
+@pytest.mark.parametrize('name', ['Chroma', 'Z-Image', 'FLUX.2 klein', 'FLUX.2 dev', 'Qwen-Image', 'Lumina 2', 'AuraFlow'])
 def test_statistics_of_the_latents_are_the_pipelines(name):
     "What the pipeline gives to the VAE for latents is what `to_vae` says, and `from_vae` is its inverse"
     f = make(name)
