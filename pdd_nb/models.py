@@ -53,6 +53,8 @@ class Networks(nn.Module):
             self._add_guidance_input()
         family.fingerprint                              # the fingerprint is taken before there are adapters
         self.net = family.net.requires_grad_(False).eval()
+        if family.part == 'unet':
+            self.net.to(memory_format=torch.channels_last)      # convolutions are faster so
         self.copies = nn.ModuleDict()                   # networks of trained roles, without LoRA
         self.trained: list[nn.Parameter] = []           # of all trained roles
         self.layers: list[BaseTunerLayer] = []          # modules with adapters
