@@ -1319,6 +1319,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'pdd_nb.trainer._group': ('trainer.html#_group', 'pdd_nb/trainer.py'),
                                 'pdd_nb.trainer._largest': ('trainer.html#_largest', 'pdd_nb/trainer.py'),
                                 'pdd_nb.trainer._load_family': ('trainer.html#_load_family', 'pdd_nb/trainer.py'),
+                                'pdd_nb.trainer._networks': ('trainer.html#_networks', 'pdd_nb/trainer.py'),
                                 'pdd_nb.trainer._objective_class': ('trainer.html#_objective_class', 'pdd_nb/trainer.py'),
                                 'pdd_nb.trainer._part': ('trainer.html#_part', 'pdd_nb/trainer.py'),
                                 'pdd_nb.trainer._read_meta': ('trainer.html#_read_meta', 'pdd_nb/trainer.py'),

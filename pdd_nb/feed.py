@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from fastcore.basics import patch
 from torch import Tensor
 
 from .config import DistillConfig
@@ -85,27 +86,31 @@ class TrajectoryFeed:
         student = tensors_hash(weights) if weights else ''
         self._store(walk, len(teacher), guidance=guidance, student=student)
 
-    def open_prompts(self):
-        "Encode the prompts, unless a stage has done so: trajectories of no steps"
-        if self.held is None:
-            self._store(lambda noise, cond: [noise], 0)
-
-    def _store(self, walk, steps, **how): # as for `store_trajectories`
-        "Store trajectories of some number of steps, or open the stored ones"
-        cfg, f = self.cfg, self.family
-        folder = Path(cfg.output).expanduser()/'trajectories'/f'{steps}-{self.split}'
-        seed = cfg.seed + (self.split == 'valid')
-        stored = store_trajectories(walk, f, self.prompts, noise_shape=f.shape, steps=steps, folder=folder, n=self.n,
-                                    seed=seed, dtype=torch.float32, batch=cfg.training.batch_size, quiet=self.quiet, **how)
-        self.held = Held(stored, f.device)
-
-    def conditions(self, k: Tensor) -> dict:
-        "Conditions of items `(b,)`"
-        return self.held.conditions(k)
-
     def pair(self, teacher: Solver, k, i, noise, w, blocks=()): # as for `LatentFeed`; noise and blocks are not used
         "States at the beginning of the student's steps, the teacher's states two steps later, conditions"
         return *self.held.states(k, i), []
+
+# %% ../nbs/15a_feed.ipynb #2fb09718
+@patch
+def open_prompts(self: TrajectoryFeed):
+    "Encode the prompts, unless a stage has done so: trajectories of no steps"
+    if self.held is None:
+        self._store(lambda noise, cond: [noise], 0)
+
+@patch
+def _store(self: TrajectoryFeed, walk, steps, **how): # as for `store_trajectories`
+    "Store trajectories of some number of steps, or open the stored ones"
+    cfg, f = self.cfg, self.family
+    folder = Path(cfg.output).expanduser()/'trajectories'/f'{steps}-{self.split}'
+    seed = cfg.seed + (self.split == 'valid')
+    stored = store_trajectories(walk, f, self.prompts, noise_shape=f.shape, steps=steps, folder=folder, n=self.n,
+                                seed=seed, dtype=torch.float32, batch=cfg.training.batch_size, quiet=self.quiet, **how)
+    self.held = Held(stored, f.device)
+
+@patch
+def conditions(self: TrajectoryFeed, k: Tensor) -> dict:
+    "Conditions of items `(b,)`"
+    return self.held.conditions(k)
 
 # %% ../nbs/15a_feed.ipynb #15a00017
 @dataclass

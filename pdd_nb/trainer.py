@@ -68,7 +68,7 @@ class Trainer:
                  family=None, # of a teacher that is already loaded; default: load the configured one
                  stages=None): # a list of `Stage`; default: those of the configuration
         self.cfg, self.quiet, self.folder = check(cfg), quiet, expand(cfg.output)
-        m, t = cfg.model, cfg.training
+        t = cfg.training
         if cfg.threads:
             torch.set_num_threads(cfg.threads)
         self.stages = configured_stages(cfg) if stages is None else stages
@@ -79,13 +79,7 @@ class Trainer:
         self.device, self.main = self.accelerator.device, self.accelerator.is_main_process
         self.loggers = ready_loggers(t.tracker)
         self.family = family or _load_family(cfg, self.device)
-        stage_grids(self.family.grid, m.teacher.num_inference_steps, m.student.num_inference_steps)     # must nest
-        self.nets = Networks(self.family, m, self.family.null(m.teacher.negative_prompt), cfg.seed)
-        for role in roles[1:]:
-            self.nets.add_role(role)
-        if t.gradient_checkpointing:
-            for role in roles:
-                self.nets.network(role).enable_gradient_checkpointing()
+        self.nets = _networks(cfg, self.family, roles)
         self.nets.prepare(self.accelerator)
         self.state, self.clock, self.recorder = RunState(), Clock(), Recorder(self.folder, self.main)
         self.feeds: Any = None                                 # set by `begin`
@@ -106,6 +100,18 @@ def _trained_roles(stages) -> list[str]:
     return list(dict.fromkeys(role for s in stages for role in _objective_class(s.objective).roles))
 
 # %% ../nbs/16_trainer.ipynb #16a00003
+def _networks(cfg, family, roles) -> Networks:
+    "The networks of a run, with the roles that are trained"
+    m = cfg.model
+    stage_grids(family.grid, m.teacher.num_inference_steps, m.student.num_inference_steps)      # must nest
+    nets = Networks(family, m, family.null(m.teacher.negative_prompt), cfg.seed)
+    for role in roles[1:]:
+        nets.add_role(role)
+    if cfg.training.gradient_checkpointing:
+        for role in roles:
+            nets.network(role).enable_gradient_checkpointing()
+    return nets
+
 def _load_family(cfg, device):
     "Load the teacher of a configuration"
     t = cfg.model.teacher
