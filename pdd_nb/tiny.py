@@ -76,6 +76,7 @@ def gemma(layers=1):
                                   num_attention_heads=2, num_key_value_heads=1, head_dim=8)
     return transformers.Gemma2Model(c)
 
+# %% ../nbs/08a_tiny.ipynb #d2a320e6
 def qwen_config(layers):
     "A language model of width 16"
     return transformers.Qwen3Config(vocab_size=len(WORDS), hidden_size=16, intermediate_size=16, num_hidden_layers=layers,
@@ -207,7 +208,7 @@ def tiny_sana():
     return diffusers.SanaPipeline(tokenizer=word_tokenizer(), text_encoder=text, vae=vae, transformer=transformer,
                                   scheduler=diffusers.DPMSolverMultistepScheduler(**flow))
 
-# %% ../nbs/08a_tiny.ipynb #8edb08cd
+# %% ../nbs/08a_tiny.ipynb #3342946a
 def even_flow(shift=3., **config): # what differs
     "A scheduler of flow matching"
     return diffusers.FlowMatchEulerDiscreteScheduler(shift=shift, **config)
@@ -222,7 +223,7 @@ def tiny_chroma():
         scheduler=even_flow(use_dynamic_shifting=True),
         transformer=diffusers.ChromaTransformer2DModel(in_channels=16, joint_attention_dim=16, **small, **guide))
 
-# %% ../nbs/08a_tiny.ipynb #7f4722e3
+# %% ../nbs/08a_tiny.ipynb #bc9e0fc4
 @tiny('Z-Image')
 def tiny_zimage():
     "Z-Image"
@@ -232,7 +233,7 @@ def tiny_zimage():
         text_encoder=transformers.Qwen3Model(qwen_config(2)), scheduler=even_flow(),
         transformer=diffusers.ZImageTransformer2DModel(in_channels=16, cap_feat_dim=16, **small))
 
-# %% ../nbs/08a_tiny.ipynb #9544cdad
+# %% ../nbs/08a_tiny.ipynb #74d04bbd
 def tiny_flux2_vae():
     "The autoencoder of FLUX.2, with statistics"
     vae = diffusers.AutoencoderKLFlux2(**TWO_LEVELS, down_block_types=['DownEncoderBlock2D']*2, latent_channels=4,
@@ -261,7 +262,7 @@ def tiny_flux2():
         vae=tiny_flux2_vae(), tokenizer=word_tokenizer(), text_encoder=mistral(),
         scheduler=even_flow(use_dynamic_shifting=True), transformer=tiny_flux2_transformer(guidance=True))
 
-# %% ../nbs/08a_tiny.ipynb #ca72df8c
+# %% ../nbs/08a_tiny.ipynb #1fb915a6
 @tiny('Qwen-Image')
 def tiny_qwen():
     "Qwen-Image"
@@ -274,7 +275,7 @@ def tiny_qwen():
         scheduler=even_flow(use_dynamic_shifting=True, shift_terminal=.02),
         transformer=diffusers.QwenImageTransformer2DModel(in_channels=16, out_channels=4, joint_attention_dim=16, **small))
 
-# %% ../nbs/08a_tiny.ipynb #e13dbca5
+# %% ../nbs/08a_tiny.ipynb #f6d764ef
 @tiny('Lumina 2')
 def tiny_lumina():
     "Lumina 2, whose pipeline expects latents of 8 pixels a side"
