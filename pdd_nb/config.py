@@ -72,7 +72,7 @@ class Teacher:
     resolution: int = setting(0, SIDE)                          # of its images, in pixels; 0: its own
     # of the first teacher; the student's times a power of two
     num_inference_steps: int = setting(32, at_least(2))
-    guidance_scale: float = setting(3.0, at_least(1))           # folded into the student; 1 is none
+    guidance_scale: float = setting(3.0, at_least(0))           # folded into the student; 1 is none (Z-Image: 0)
     # if more: scales are drawn from guidance_scale to this, and the student takes the scale as an input
     guidance_max: float = setting(0.0, at_least(0))
     guidance_rescale: float = setting(0.0, between(0, 1))       # of the guided prediction, 0 to 1 (Lin et al. 2023)
