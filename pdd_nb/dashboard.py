@@ -26,7 +26,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from . import ablation
-from .config import DistillConfig, Evaluation, check, load_config, stages, students
+from .config import DistillConfig, Evaluation, check, load_config, stages, students, teacher_loras
 from .curriculum import plot_weights
 from .evaluation import prompts_of, run_folder
 from .families import family_of
@@ -502,7 +502,7 @@ def _aimed_at(scheduler, flow: bool, xs: list[Tensor]) -> Tensor:
     steps = zip(xs, xs[1:], levels, levels[1:])
     return torch.cat([two_step_target(x, y, *here, *there) for x, y, here, there in steps])
 
-# %% ../nbs/24_dashboard.ipynb #71e56df6
+# %% ../nbs/24_dashboard.ipynb #4ce833b4
 def _after_steps(pipe, keep) -> dict: # called with a timestep and latents
     "An argument of a pipeline's `__call__`, by which it calls `keep` after each step"
     def on_step_end(_, i, t, tensors):
@@ -565,7 +565,8 @@ class TrajectoryExplorer(Panel):
     @cached_property
     def teacher(self):
         "The teacher's pipeline, opened when it is first needed"
-        return few_step_teacher(self.cfg.model.teacher.name, self.device, self.note_of['resolution'])
+        t = self.cfg.model.teacher
+        return few_step_teacher(t.name, self.device, self.note_of['resolution'], loras=teacher_loras(t))
 
     def _student(self, folder):
         "The pipeline of a student"

@@ -30,7 +30,7 @@ from tqdm.auto import tqdm
 from transformers import CLIPModel, CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from .config import DistillConfig, Evaluation, check, find_model
+from .config import DistillConfig, Evaluation, check, find_model, teacher_loras
 from .data import image_files, read_image, read_prompts, square
 from .families import EMBEDDED, LOADING, asset, check_finite, family_of, first_line, hub_reachable, load_whole
 from .folders import MARKER, expand, read_json, read_marker
@@ -543,7 +543,7 @@ def _warm_up(models, scores, texts, options): # as for `_score_batch`
         score.size = sample_images(pipe, texts[:score.p.batch_size], 1, w, **options).shape[-1]
         score.real()
 
-# %% ../nbs/14_evaluation.ipynb #f090132a
+# %% ../nbs/14_evaluation.ipynb #14e087f4
 def _calls_of_step(f, w) -> int: # a family; guidance scale
     "How often the denoiser is called in a step: twice where guidance is neither none nor an input"
     return 1 + (w > f.unguided and not f.takes_guidance())
@@ -751,7 +751,8 @@ def _compared(checkpoint, cfg): # folder of a run or of a student; configuration
     t = cfg.model.teacher
     device = 'cuda' if cfg.device == 'auto' and torch.cuda.is_available() else 'cpu'
     found = [student_note(f) for f in student_folders(checkpoint)]
-    models = _teachers(few_step_teacher(t.name, device, found[0][1]['resolution']), t, [note for _, note in found])
+    teacher = few_step_teacher(t.name, device, found[0][1]['resolution'], loras=teacher_loras(t))
+    models = _teachers(teacher, t, [note for _, note in found])
     for folder, note in found:
         student = load_student(folder, t.name, device, fuse=True)
         models[f"student, {_steps(note['num_inference_steps'])}"] = (student, note['num_inference_steps'], note['guidance_scale'])

@@ -285,6 +285,7 @@ def _training_facts(s: ExportedStudent) -> dict:
     t, teacher = c['training'], c['model']['teacher']
     batch = t['batch_size']*t['accumulation']*summary.get('processes', 1)
     facts = {'steps': s.steps, "teacher's steps": teacher['num_inference_steps']}
+    facts['LoRAs of the teacher'] = ', '.join(f'{name} ({_number(w)})' for name, w in s.note.get('loras') or [])
     facts['guidance folded in'] = _number(teacher['guidance_scale'])
     facts['LoRA rank'] = c['model']['student']['lora_rank'] or 'all weights'
     facts |= {'updates': summary.get('steps', ''), 'batch': batch}
@@ -526,6 +527,8 @@ def plan_export(runs, repo, base_model, fused, # as for `export`
     if len(runs) > 1:
         _check_many(runs, notes, fused)
     teacher, whole = notes[0]['teacher'], fused or notes[0]['format'] == 'pipeline'
+    if notes[0].get('loras') and not whole:
+        raise ValueError('runs: the teacher has LoRAs of its own, which a card cannot name; export with fused')
     base = _base_of(teacher, base_model, whole)
     students = [read_student(r, {teacher: base or Path(teacher).name}, len(runs) > 1) for r in runs]
     students.sort(key=lambda s: s.steps)
