@@ -199,8 +199,9 @@ def _training(r) -> str: # of `read_run`
     "Summary and plots of a run's training"
     values = (r['summary'] or {}).items()
     summary = ', '.join(f'{k} {v:.4g}' if isinstance(v, float) else f'{k} {v}' for k, v in values)
-    files = {title: r['folder']/'plots'/f'{k}.png' for k, title in PLOTS.items()}
-    plots = [f'<p>{title}</p>{_image(file, title)}' for title, file in files.items() if file.exists()]
+    files = {k: r['folder']/'plots'/f'{k}.png' for k in PLOTS}
+    wanted = [k for k, file in files.items() if file.exists() or not k.startswith('matching')]      # few runs are matched
+    plots = [f'<p>{PLOTS[k]}</p>{_image(files[k], PLOTS[k])}' for k in wanted]
     return f'<p>{html.escape(summary)}</p>{"".join(plots)}'
 
 # %% ../nbs/20_report.ipynb #7b20a012
