@@ -100,7 +100,7 @@ def train_exact(world, samplers, seeds, n, quiet=True) -> list[dict]: # one of `
     if world == 'mixture': return train(Cohort(Mixture(e['dim']), e['steps'], **options), n, quiet)
     return match(MatchingCohort(Mixture(e['dim']), e['steps'], **options), n, quiet)
 
-# %% ../nbs/21_ablation.ipynb #196027a1
+# %% ../nbs/21_ablation.ipynb #73bc3b64
 def run_exact(matrix: Matrix, world='mixture', quiet=True): # one of `EXACT`
     "Run the missing cells in the exact world, all of a budget side by side"
     for n in tqdm(matrix.budgets, desc='budgets', disable=quiet):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Role', 'MatchingCohort', 'match', 'energy_distance', 'sliced_distance', 'compare_points', 'measure_match']
 
-# %% ../nbs/07c_matched_mixture.ipynb #88ee7e14
+# %% ../nbs/07c_matched_mixture.ipynb #5b28f865
 import torch
 from fastcore.basics import patch
 from torch import Tensor
@@ -20,7 +20,7 @@ from .state import cosine_lr, keyed
 from .timesteps import noisify, two_step_target
 from .tracker import relative_divergence
 
-# %% ../nbs/07c_matched_mixture.ipynb #f1cca49a
+# %% ../nbs/07c_matched_mixture.ipynb #afc6eb97
 class Role:
     "Networks of one role, their optimiser and their averaged weights"
     def __init__(self, net: Students, lr, ema=.97):
@@ -40,7 +40,7 @@ class Role:
         decay = min(self.ema, self.done/(9 + self.done))
         torch._foreach_lerp_(self.mean, list(self.net.parameters()), 1 - decay)
 
-# %% ../nbs/07c_matched_mixture.ipynb #8812063b
+# %% ../nbs/07c_matched_mixture.ipynb #13ba3650
 @patch
 @torch.no_grad()
 def use_mean(self: Role):
@@ -48,9 +48,9 @@ def use_mean(self: Role):
     for p, mean in zip(self.net.parameters(), self.mean):
         p.copy_(mean)
 
-# %% ../nbs/07c_matched_mixture.ipynb #cbc4c21f
+# %% ../nbs/07c_matched_mixture.ipynb #c19e677b
 class MatchingCohort:
-    "Few-step students of the exact teacher with a fake score each, for every way of drawing noise levels and every seed"
+    "Few-step students of the exact teacher, each with a fake score, for all ways to draw noise levels and all seeds"
     def __init__(self, world: Mixture,
                  steps=4, # of the students
                  samplers={'uniform': {}}, # name -> settings of the section `curriculum`, and `draws`
@@ -61,24 +61,30 @@ class MatchingCohort:
         self.runs = [(name, seed) for name in samplers for seed in seeds]
         self.grid, self.levels = exact_grid(steps), exact_grid(settings.noise_levels)
         self.real, self.guide = world.solver(self.levels), world.solver(exact_grid(steps*settings.anchor_steps))
-        networks = [Students([seed for _, seed in self.runs], world.dim, width=48) for _ in range(2)]
-        self.roles = dict(student=Role(networks[0], settings.lr), fake=Role(networks[1], settings.fake_lr))
-        own = world if begin is None else begin
-        self.student, self.fake = corrected(own, networks[0], self.grid), corrected(own, networks[1], self.levels)
+        rates = dict(student=settings.lr, fake=settings.fake_lr)
+        own_seeds = [seed for _, seed in self.runs]
+        self.roles = {k: Role(Students(own_seeds, world.dim, width=48), lr) for k, lr in rates.items()}
+        own = begin or world
+        self.student = corrected(own, self.roles['student'].net, self.grid)
+        self.fake = corrected(own, self.roles['fake'].net, self.levels)
         self.kinds = [samplers[name].get('draws', 'uniform') for name, _ in self.runs]
-        self.guides = {r: self.guide_of(samplers[name])     # of the runs that have a curriculum
-                       for r, (name, _) in enumerate(self.runs) if self.kinds[r] == 'curriculum'}
+        self.guides = _guides([samplers[name] for name, _ in self.runs], self.levels)
 
-    def guide_of(self, settings):
-        "Tracker and curriculum over noise levels"
-        return new_guide({k: v for k, v in settings.items() if k != 'draws'}, self.levels)
+def _guides(settings: list, levels) -> dict: # of each run; noise levels
+    "Tracker and curriculum of the runs that have one, by their index"
+    guides = {}
+    for r, s in enumerate(settings):
+        if s.get('draws') == 'curriculum':
+            guides[r] = new_guide({k: v for k, v in s.items() if k != 'draws'}, levels)
+    return guides
 
+# %% ../nbs/07c_matched_mixture.ipynb #ed28839b
 @patch(as_prop=True)
 def anchored(self: MatchingCohort) -> bool:
     "Whether the first step is anchored, not matched"
     return self.settings.anchor > 0 and len(self.grid) > 1
 
-# %% ../nbs/07c_matched_mixture.ipynb #0fc536d5
+# %% ../nbs/07c_matched_mixture.ipynb #fcddb871
 @patch
 def normal(self: MatchingCohort, purpose, k) -> Tensor: # `(R*b,dim)`
     "Normal numbers of update `k`, equal for equal seeds"
@@ -91,7 +97,7 @@ def pick(self: MatchingCohort, purpose, k, low=0) -> int:
     "The step of the students that update `k` trains"
     return int(torch.randint(low, len(self.grid), (), generator=keyed(0, purpose, k)))
 
-# %% ../nbs/07c_matched_mixture.ipynb #9d3b93fa
+# %% ../nbs/07c_matched_mixture.ipynb #12e92538
 @patch
 def draw(self: MatchingCohort, k, first, progress) -> Tensor: # update, the students' step, 0 to 1 -> `(R*b,)` int64
     "Noise levels for the students' update, from the same uniform numbers for equal seeds"
@@ -104,7 +110,7 @@ def draw(self: MatchingCohort, k, first, progress) -> Tensor: # update, the stud
         drawn.append(draw_steps(probs, self.batch, keyed(seed, 'levels', k)))
     return torch.cat(drawn)
 
-# %% ../nbs/07c_matched_mixture.ipynb #b3d0d057
+# %% ../nbs/07c_matched_mixture.ipynb #9129d3d6
 @patch
 def _all(self: MatchingCohort, k) -> Tensor: # `(R*b,)` int64
     "Step `k` for every point"
@@ -119,7 +125,7 @@ def sample(self: MatchingCohort, first, start: Tensor) -> Tensor: # `(R*b,dim)` 
             xt, _ = self.student.step(xt, self._all(j))
     return self.student.clean(xt, self._all(first))[0]
 
-# %% ../nbs/07c_matched_mixture.ipynb #cab4319d
+# %% ../nbs/07c_matched_mixture.ipynb #a4a4c61c
 @patch
 def anchor_losses(self: MatchingCohort, start: Tensor) -> Tensor: # `(R*b,dim)` -> `(R*b,)`
     "Squared distance to the point that leads to where the teacher stands after its part of the trajectory"
@@ -131,7 +137,7 @@ def anchor_losses(self: MatchingCohort, start: Tensor) -> Tensor: # `(R*b,dim)` 
     x, _ = self.student.clean(xt, first)
     return (x - target).square().mean(1)
 
-# %% ../nbs/07c_matched_mixture.ipynb #3ce509bc
+# %% ../nbs/07c_matched_mixture.ipynb #52203430
 @patch
 @torch.no_grad()
 def predictions(self: MatchingCohort, x: Tensor, levels: Tensor, noise: Tensor): # -> two of `(R*b,dim)`
@@ -148,7 +154,7 @@ def match_losses(self: MatchingCohort, x: Tensor, levels: Tensor, k) -> Tensor: 
         guide.tracker.update(guide.regions[levels.view(divergence.shape)[r]], divergence[r])
     return matching_loss(x, matching_gradient(x.detach(), real, fake, self.settings.floor))
 
-# %% ../nbs/07c_matched_mixture.ipynb #6f62c959
+# %% ../nbs/07c_matched_mixture.ipynb #0afe816b
 @patch
 def update_students(self: MatchingCohort, k, total) -> Tensor | None: # update; number of them -> `(R*b,dim)`
     "One update of the students; returns the points that were matched"
@@ -162,9 +168,10 @@ def update_students(self: MatchingCohort, k, total) -> Tensor | None: # update; 
     self.roles['student'].step(loss.view(R, -1), total)
     return x.detach()
 
-# %% ../nbs/07c_matched_mixture.ipynb #8d601a47
+# %% ../nbs/07c_matched_mixture.ipynb #bddea4ec
 @patch
-def update_fakes(self: MatchingCohort, k, total, x=None): # update; number of them; points `(R*b,dim)`, default: new ones
+def update_fakes(self: MatchingCohort, k, total, # update; number of them
+                 x=None): # points of the students `(R*b,dim)`, default: new ones
     "One update of the fake scores on points of the students, at all noise levels alike"
     if x is None:
         with torch.no_grad():
@@ -176,7 +183,7 @@ def update_fakes(self: MatchingCohort, k, total, x=None): # update; number of th
     error = (self.fake.clean(z, levels)[0] - x)/sigma[:, None]                # of the prediction in v
     self.roles['fake'].step(error.square().mean(1).view(len(self.runs), -1), total)
 
-# %% ../nbs/07c_matched_mixture.ipynb #dc6319e7
+# %% ../nbs/07c_matched_mixture.ipynb #8169c3a3
 @patch
 def update(self: MatchingCohort, k, updates): # training step; total number of them
     "After the head start the students' update, then those of the fake scores"
@@ -190,7 +197,7 @@ def update(self: MatchingCohort, k, updates): # training step; total number of t
             guide.tracker.commit(k + 1)
             guide.curriculum.update(k + 1, guide.tracker)
 
-# %% ../nbs/07c_matched_mixture.ipynb #8854c447
+# %% ../nbs/07c_matched_mixture.ipynb #6c1a1ba7
 def match(cohort: MatchingCohort, updates, quiet=True) -> list[dict]: # as `measure_match`
     "Train all students and measure their averaged weights"
     for k in tqdm(range(updates), disable=quiet, desc=f'{len(cohort.runs)} students', mininterval=1):
@@ -199,7 +206,7 @@ def match(cohort: MatchingCohort, updates, quiet=True) -> list[dict]: # as `meas
         role.use_mean()
     return measure_match(cohort, updates)
 
-# %% ../nbs/07c_matched_mixture.ipynb #a2564cf0
+# %% ../nbs/07c_matched_mixture.ipynb #d4d27eef
 def energy_distance(x: Tensor, y: Tensor) -> Tensor: # points `(n,dim)` twice
     "Energy distance of two samples; not negative"
     return 2*torch.cdist(x, y).mean() - torch.cdist(x, x).mean() - torch.cdist(y, y).mean()
@@ -208,7 +215,7 @@ def sliced_distance(x: Tensor, y: Tensor, directions: Tensor) -> Tensor: # `(n,d
     "Mean distance of sorted projections"
     return ((x @ directions).sort(0).values - (y @ directions).sort(0).values).abs().mean()
 
-# %% ../nbs/07c_matched_mixture.ipynb #444b4f52
+# %% ../nbs/07c_matched_mixture.ipynb #b77f269e
 @patch
 def shares(self: Mixture, x: Tensor) -> Tensor: # `(n,dim)` -> `(components,)`
     "Share of points that are near each component: it is the nearest, within two and a half standard deviations"
@@ -216,26 +223,32 @@ def shares(self: Mixture, x: Tensor) -> Tensor: # `(n,dim)` -> `(components,)`
     near, k = distance.min(1)
     return k[near < 2.5].bincount(minlength=len(self.mean))/len(x)
 
-# %% ../nbs/07c_matched_mixture.ipynb #a93c1a78
+# %% ../nbs/07c_matched_mixture.ipynb #13c2bd4b
 def compare_points(world: Mixture, x: Tensor, y: Tensor, directions: Tensor) -> dict: # `(n,dim)` twice, `(dim,m)`
     "Distances of points `x` from points `y` of the mixture, and the recall of its components"
     found = (world.shares(x) >= world.shares(y)/2).float().mean()
     return dict(energy_distance=energy_distance(x, y), sliced_distance=sliced_distance(x, y, directions), recall=found)
 
-@torch.no_grad()
-def measure_match(cohort: MatchingCohort, updates, n=1024) -> list[dict]: # training steps so far, points; one for each run
-    "Distances of the students' ends from the mixture, recall of its components, and divergence of the two scores"
-    world, R, g = cohort.world, len(cohort.runs), keyed(0, 'valid')
+# %% ../nbs/07c_matched_mixture.ipynb #a3eb0960
+def _held_out(world, n):
+    "Points of the mixture, noise to start from and noise to add, `(n,dim)` each, and directions `(dim,64)`"
+    g = keyed(0, 'valid')
     y, start = world.sample(n, g), torch.randn(n, world.dim, generator=g)
     noise = torch.randn(n, world.dim, generator=g)
-    directions = normalize(torch.randn(world.dim, 64, generator=g), dim=0)
+    return y, start, noise, normalize(torch.randn(world.dim, 64, generator=g), dim=0)
+
+@torch.no_grad()
+def measure_match(cohort: MatchingCohort, updates, # training steps so far
+                  n=1024) -> list[dict]: # number of points; one for each run
+    "Distances of the students' ends from the mixture, recall of its components, and divergence of the two scores"
+    R, (y, start, noise, directions) = len(cohort.runs), _held_out(cohort.world, n)
     x = cohort.student.walk((cohort.grid.sigma[0]*start).repeat(R, 1))
     levels = torch.arange(n)*len(cohort.levels)//n
     real, fake = cohort.predictions(x, levels.repeat(R), noise.repeat(R, 1))
     divergence = relative_divergence(fake, real).view(R, n).mean(1)
     cells = []
     for (name, seed), points, d in zip(cohort.runs, x.view(R, n, -1), divergence):
-        figures = compare_points(world, points, y, directions) | dict(val_divergence=d)
+        figures = compare_points(cohort.world, points, y, directions) | dict(val_divergence=d)
         plain = {k: float(f'{v:.5g}') for k, v in figures.items()}
         cells.append(dict(sampler=name, seed=seed, updates=updates, **plain))
     return cells
