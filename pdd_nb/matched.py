@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Role', 'MatchingCohort', 'match', 'energy_distance', 'sliced_distance', 'compare_points', 'measure_match']
 
-# %% ../nbs/07c_matched_mixture.ipynb #5b28f865
+# %% ../nbs/07c_matched_mixture.ipynb #7562d502
 import torch
 from fastcore.basics import patch
 from torch import Tensor
@@ -20,7 +20,7 @@ from .state import cosine_lr, keyed
 from .timesteps import noisify, two_step_target
 from .tracker import relative_divergence
 
-# %% ../nbs/07c_matched_mixture.ipynb #afc6eb97
+# %% ../nbs/07c_matched_mixture.ipynb #e957d76b
 class Role:
     "Networks of one role, their optimiser and their averaged weights"
     def __init__(self, net: Students, lr, ema=.97):
@@ -40,7 +40,7 @@ class Role:
         decay = min(self.ema, self.done/(9 + self.done))
         torch._foreach_lerp_(self.mean, list(self.net.parameters()), 1 - decay)
 
-# %% ../nbs/07c_matched_mixture.ipynb #13ba3650
+# %% ../nbs/07c_matched_mixture.ipynb #c386f916
 @patch
 @torch.no_grad()
 def use_mean(self: Role):
@@ -48,7 +48,7 @@ def use_mean(self: Role):
     for p, mean in zip(self.net.parameters(), self.mean):
         p.copy_(mean)
 
-# %% ../nbs/07c_matched_mixture.ipynb #c19e677b
+# %% ../nbs/07c_matched_mixture.ipynb #fabfa884
 class MatchingCohort:
     "Few-step students of the exact teacher, each with a fake score, for all ways to draw noise levels and all seeds"
     def __init__(self, world: Mixture,
@@ -78,13 +78,13 @@ def _guides(settings: list, levels) -> dict: # of each run; noise levels
             guides[r] = new_guide({k: v for k, v in s.items() if k != 'draws'}, levels)
     return guides
 
-# %% ../nbs/07c_matched_mixture.ipynb #ed28839b
+# %% ../nbs/07c_matched_mixture.ipynb #bc61e919
 @patch(as_prop=True)
 def anchored(self: MatchingCohort) -> bool:
     "Whether the first step is anchored, not matched"
     return self.settings.anchor > 0 and len(self.grid) > 1
 
-# %% ../nbs/07c_matched_mixture.ipynb #fcddb871
+# %% ../nbs/07c_matched_mixture.ipynb #f8842b8c
 @patch
 def normal(self: MatchingCohort, purpose, k) -> Tensor: # `(R*b,dim)`
     "Normal numbers of update `k`, equal for equal seeds"
@@ -97,7 +97,7 @@ def pick(self: MatchingCohort, purpose, k, low=0) -> int:
     "The step of the students that update `k` trains"
     return int(torch.randint(low, len(self.grid), (), generator=keyed(0, purpose, k)))
 
-# %% ../nbs/07c_matched_mixture.ipynb #12e92538
+# %% ../nbs/07c_matched_mixture.ipynb #26df1d69
 @patch
 def draw(self: MatchingCohort, k, first, progress) -> Tensor: # update, the students' step, 0 to 1 -> `(R*b,)` int64
     "Noise levels for the students' update, from the same uniform numbers for equal seeds"
@@ -110,7 +110,7 @@ def draw(self: MatchingCohort, k, first, progress) -> Tensor: # update, the stud
         drawn.append(draw_steps(probs, self.batch, keyed(seed, 'levels', k)))
     return torch.cat(drawn)
 
-# %% ../nbs/07c_matched_mixture.ipynb #9129d3d6
+# %% ../nbs/07c_matched_mixture.ipynb #642b84d6
 @patch
 def _all(self: MatchingCohort, k) -> Tensor: # `(R*b,)` int64
     "Step `k` for every point"
@@ -125,7 +125,7 @@ def sample(self: MatchingCohort, first, start: Tensor) -> Tensor: # `(R*b,dim)` 
             xt, _ = self.student.step(xt, self._all(j))
     return self.student.clean(xt, self._all(first))[0]
 
-# %% ../nbs/07c_matched_mixture.ipynb #a4a4c61c
+# %% ../nbs/07c_matched_mixture.ipynb #d148373c
 @patch
 def anchor_losses(self: MatchingCohort, start: Tensor) -> Tensor: # `(R*b,dim)` -> `(R*b,)`
     "Squared distance to the point that leads to where the teacher stands after its part of the trajectory"
@@ -137,7 +137,7 @@ def anchor_losses(self: MatchingCohort, start: Tensor) -> Tensor: # `(R*b,dim)` 
     x, _ = self.student.clean(xt, first)
     return (x - target).square().mean(1)
 
-# %% ../nbs/07c_matched_mixture.ipynb #52203430
+# %% ../nbs/07c_matched_mixture.ipynb #25614748
 @patch
 @torch.no_grad()
 def predictions(self: MatchingCohort, x: Tensor, levels: Tensor, noise: Tensor): # -> two of `(R*b,dim)`
@@ -154,7 +154,7 @@ def match_losses(self: MatchingCohort, x: Tensor, levels: Tensor, k) -> Tensor: 
         guide.tracker.update(guide.regions[levels.view(divergence.shape)[r]], divergence[r])
     return matching_loss(x, matching_gradient(x.detach(), real, fake, self.settings.floor))
 
-# %% ../nbs/07c_matched_mixture.ipynb #0afe816b
+# %% ../nbs/07c_matched_mixture.ipynb #4ec119e5
 @patch
 def update_students(self: MatchingCohort, k, total) -> Tensor | None: # update; number of them -> `(R*b,dim)`
     "One update of the students; returns the points that were matched"
@@ -168,7 +168,7 @@ def update_students(self: MatchingCohort, k, total) -> Tensor | None: # update; 
     self.roles['student'].step(loss.view(R, -1), total)
     return x.detach()
 
-# %% ../nbs/07c_matched_mixture.ipynb #bddea4ec
+# %% ../nbs/07c_matched_mixture.ipynb #2931e433
 @patch
 def update_fakes(self: MatchingCohort, k, total, # update; number of them
                  x=None): # points of the students `(R*b,dim)`, default: new ones
@@ -183,7 +183,7 @@ def update_fakes(self: MatchingCohort, k, total, # update; number of them
     error = (self.fake.clean(z, levels)[0] - x)/sigma[:, None]                # of the prediction in v
     self.roles['fake'].step(error.square().mean(1).view(len(self.runs), -1), total)
 
-# %% ../nbs/07c_matched_mixture.ipynb #8169c3a3
+# %% ../nbs/07c_matched_mixture.ipynb #f7e25586
 @patch
 def update(self: MatchingCohort, k, updates): # training step; total number of them
     "After the head start the students' update, then those of the fake scores"
@@ -197,7 +197,7 @@ def update(self: MatchingCohort, k, updates): # training step; total number of t
             guide.tracker.commit(k + 1)
             guide.curriculum.update(k + 1, guide.tracker)
 
-# %% ../nbs/07c_matched_mixture.ipynb #6c1a1ba7
+# %% ../nbs/07c_matched_mixture.ipynb #02a316fa
 def match(cohort: MatchingCohort, updates, quiet=True) -> list[dict]: # as `measure_match`
     "Train all students and measure their averaged weights"
     for k in tqdm(range(updates), disable=quiet, desc=f'{len(cohort.runs)} students', mininterval=1):
@@ -206,7 +206,7 @@ def match(cohort: MatchingCohort, updates, quiet=True) -> list[dict]: # as `meas
         role.use_mean()
     return measure_match(cohort, updates)
 
-# %% ../nbs/07c_matched_mixture.ipynb #d4d27eef
+# %% ../nbs/07c_matched_mixture.ipynb #a6e52de6
 def energy_distance(x: Tensor, y: Tensor) -> Tensor: # points `(n,dim)` twice
     "Energy distance of two samples; not negative"
     return 2*torch.cdist(x, y).mean() - torch.cdist(x, x).mean() - torch.cdist(y, y).mean()
@@ -215,7 +215,7 @@ def sliced_distance(x: Tensor, y: Tensor, directions: Tensor) -> Tensor: # `(n,d
     "Mean distance of sorted projections"
     return ((x @ directions).sort(0).values - (y @ directions).sort(0).values).abs().mean()
 
-# %% ../nbs/07c_matched_mixture.ipynb #b77f269e
+# %% ../nbs/07c_matched_mixture.ipynb #c9a42eac
 @patch
 def shares(self: Mixture, x: Tensor) -> Tensor: # `(n,dim)` -> `(components,)`
     "Share of points that are near each component: it is the nearest, within two and a half standard deviations"
@@ -223,13 +223,13 @@ def shares(self: Mixture, x: Tensor) -> Tensor: # `(n,dim)` -> `(components,)`
     near, k = distance.min(1)
     return k[near < 2.5].bincount(minlength=len(self.mean))/len(x)
 
-# %% ../nbs/07c_matched_mixture.ipynb #13c2bd4b
+# %% ../nbs/07c_matched_mixture.ipynb #b508f645
 def compare_points(world: Mixture, x: Tensor, y: Tensor, directions: Tensor) -> dict: # `(n,dim)` twice, `(dim,m)`
     "Distances of points `x` from points `y` of the mixture, and the recall of its components"
     found = (world.shares(x) >= world.shares(y)/2).float().mean()
     return dict(energy_distance=energy_distance(x, y), sliced_distance=sliced_distance(x, y, directions), recall=found)
 
-# %% ../nbs/07c_matched_mixture.ipynb #a3eb0960
+# %% ../nbs/07c_matched_mixture.ipynb #442f3a82
 def _held_out(world, n):
     "Points of the mixture, noise to start from and noise to add, `(n,dim)` each, and directions `(dim,64)`"
     g = keyed(0, 'valid')
