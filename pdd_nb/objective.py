@@ -6,7 +6,6 @@
 __all__ = ['OBJECTIVES', 'Draws', 'objective', 'Objective', 'CurriculumObjective', 'Halving']
 
 # %% ../nbs/15c_objective.ipynb #15c00005
-import math
 from dataclasses import dataclass, fields
 from typing import Any
 

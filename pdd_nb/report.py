@@ -186,7 +186,9 @@ def html_table(rows) -> str: # lists of values, the first one with the headings
 PLOTS = dict(loss='Losses over training',
              divergence='Divergence per region',
              rate='Convergence rate per region',
-             weights='Share of training per region')
+             weights='Share of training per region',
+             matching_divergence='Divergence of teacher and fake score per region of noise levels',
+             matching_weights='Share of the draws of noise levels per region')
 
 def _side_by_side(runs, section) -> str: # of `read_run`; a function of one of them that returns HTML
     "A section of each run, beside each other"
@@ -198,7 +200,9 @@ def _training(r) -> str: # of `read_run`
     "Summary and plots of a run's training"
     values = (r['summary'] or {}).items()
     summary = ', '.join(f'{k} {v:.4g}' if isinstance(v, float) else f'{k} {v}' for k, v in values)
-    plots = [f'<p>{title}</p>{_image(r["folder"]/"plots"/f"{k}.png", title)}' for k, title in PLOTS.items()]
+    files = {k: r['folder']/'plots'/f'{k}.png' for k in PLOTS}
+    wanted = [k for k, file in files.items() if file.exists() or not k.startswith('matching')]      # few runs are matched
+    plots = [f'<p>{PLOTS[k]}</p>{_image(files[k], PLOTS[k])}' for k in wanted]
     return f'<p>{html.escape(summary)}</p>{"".join(plots)}'
 
 # %% ../nbs/20_report.ipynb #7b20a012

@@ -51,17 +51,28 @@ def test_modules_import_what_they_use_and_nothing_else():
 
 def test_readme_is_the_index(): assert (root/'README.md').read_text() == readme()
 
-def test_figures_of_the_readme():
-    "The rows of the main job are those of the stored evaluation"
+def result_row(label, r):
+    "A line of the README's table"
     short = lambda v, d: re.sub(r'^0', '', f'{v:.{d}f}')
-    def row(label, r):
-        shown = [f"{short(v['value'], d)} ± {short(v['value'] - v['low'], d)}" for k, d in (('alignment', 3), ('fid', 2), ('clip_score', 3), ('paired_distance', 3), ('paired_psnr', 1)) for v in [r[k]]]
-        return [label, str(r['nfe']), *shown]
-    got = [[c.strip(' *') for c in l.split('|')[1:-1]] for l in (root/'README.md').read_text().splitlines() if re.match(r'\| \W*(teacher|student), ', l)]
-    res = json.loads((root/'nbs/results/default.json').read_text())['results']
-    assert got[0][:5] == row('teacher, 32 guided steps', res['teacher, 32 steps'])[:5]         # the others are compared with its pictures
-    assert got[1] == row('teacher, 4 guided steps', res['teacher, 4 steps'])
-    assert got[2] == row('student, 4 steps', res['student, 4 steps'])
+    def cell(v, d): return short(v['value'], d) + (f" ± {short(v['value'] - v['low'], d)}" if v['value'] != v['low'] else '')
+    shown = [cell(r[k], d) if k in r else '' for k, d in (('alignment', 3), ('fid', 2), ('clip_score', 3), ('diversity', 2))]
+    return '| ' + ' | '.join([label, str(r['nfe']), *shown]) + ' |'
+
+def result_rows():
+    "The table of the main job, of halving alone, and of the long run"
+    found = {k: json.loads((root/f'nbs/results/{k}.json').read_text())['results'] for k in ('default', 'halving', 'long')}
+    lines = []
+    for name, r in found['default'].items():
+        guided = name.startswith('teacher') and r['guidance'] > 1
+        label = re.sub(r' (steps?)$', r' guided \1', name) if guided else name
+        lines.append(result_row(f'**{label}**' if name.startswith('student') else label, r))
+    lines.append(result_row('`--config halving`: student, 4 steps', found['halving']['student, 4 steps']))
+    return lines + [result_row(f'`--config long`: {name}', r) for name, r in found['long'].items() if name.startswith('student')]
+
+def test_figures_of_the_readme():
+    "The rows of the table are those of the stored evaluations"
+    text = (root/'README.md').read_text()
+    assert '\n'.join(result_rows()) in text
 
 def test_versions_agree():
     cfg = configparser.ConfigParser(delimiters=['=']); cfg.read(root/'settings.ini')

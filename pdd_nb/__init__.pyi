@@ -1,4 +1,0 @@
-from _typeshed import Incomplete
-
-__version__: str
-openmp: Incomplete
