@@ -46,8 +46,6 @@ class Networks(nn.Module):
         self.rank, teacher = self.cfg.student.lora_rank, self.cfg.teacher
         self.guidance = (teacher.guidance_scale, teacher.guidance_max or teacher.guidance_scale)    # low, high
         family.check_guidance(*self.guidance)
-        if family.loras != teacher_loras(teacher):
-            raise ValueError(f'model.teacher.loras: the teacher was loaded with {family.loras}; use `load_teacher`')
         self.seed = seed
         self.autocast = nullcontext                     # context of mixed precision, set by `prepare`
         self.roles = ['base']
@@ -80,6 +78,8 @@ def wrapper(self: Networks) -> nn.Module:
 @patch
 def prepare(self: Networks, accelerator):
     "Check the teacher, wrap the networks with accelerate and set the context of mixed precision"
+    if self.family.loras != teacher_loras(self.cfg.teacher):
+        raise ValueError(f'model.teacher.loras: the teacher was loaded with {self.family.loras}; use `load_teacher`')
     check_teacher(self.family, sum(self.guidance)/2)
     self.__dict__['_wrapper'] = accelerator.prepare(self)
     self.autocast = accelerator.autocast

@@ -1,9 +1,9 @@
-"A teacher with LoRAs of its own: added to its weights, named by its students, and needed to load them."
+"A teacher with LoRAs of its own: added to its weights, named by its students, and needed to load them. A student beside other adapters."
 import json, shutil
 
 import pytest
 import torch
-from diffusers import DiffusionPipeline, EulerDiscreteScheduler
+from diffusers import ControlNetModel, DiffusionPipeline, EulerDiscreteScheduler, StableDiffusionControlNetPipeline
 from torch.testing import assert_close
 
 from pdd_nb.config import Model, Student, Teacher
@@ -37,9 +37,9 @@ def styled(tmp_path_factory):
     student_of(t, d/'student')
     return t, d
 
-def image(pipe):
+def image(pipe, **more):
     noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    size = dict(height=16, width=16, latents=noise)
+    size = dict(height=16, width=16, latents=noise, **more)
     return pipe(prompt=PROMPTS, num_inference_steps=2, guidance_scale=1., output_type='pt', **size).images
 
 def by_diffusers_alone(t, folder, scale):
@@ -71,7 +71,34 @@ def test_a_student_whose_lora_is_missing_or_not_named_is_refused(styled, tmp_pat
 def test_a_teacher_that_was_loaded_without_its_loras_is_refused(styled):
     t, _ = styled
     f = load_teacher(Teacher(name=t.name, resolution=16))
-    refused(Networks, f, Model(t), says='model.teacher.loras: the teacher was loaded with []')
+    refused(Networks(f, Model(t)).prepare, None, says='model.teacher.loras: the teacher was loaded with []')
 
 def test_only_a_whole_pipeline_is_exported(styled, tmp_path):
     refused(export, styled[1]/'student', tmp_path/'out', base_model='me/teacher', says='runs: the teacher has LoRAs of its own')
+
+def test_a_style_is_stacked_on_a_student(styled):
+    "At a strength of .5 beside the student, the image is that of the student on a teacher with half of the style in its weights"
+    t, d = styled
+    pipe, images = DiffusionPipeline.from_pretrained(t.name), {}
+    for name in ('style', 'student'):
+        pipe.load_lora_weights(d/name, adapter_name=name)
+    pipe.scheduler = EulerDiscreteScheduler.from_pretrained(d/'student'/'scheduler')
+    for strength in (0., .5, 1.):
+        pipe.set_adapters(['style', 'student'], [strength, 1.])
+        images[strength] = image(pipe)
+    assert_close(images[.5], image(load_student(d/'student')), rtol=0, atol=1e-5)
+    assert min((images[a] - images[b]).abs().max() for a, b in ((0., .5), (.5, 1.))) > 1e-3
+
+def test_a_student_with_a_controlnet(styled):
+    "A ControlNet whose output is zero changes nothing, another does"
+    t, d = styled
+    plain = DiffusionPipeline.from_pretrained(t.name)
+    net = ControlNetModel.from_unet(plain.unet, conditioning_embedding_out_channels=(16, 32))
+    pipe = StableDiffusionControlNetPipeline(**plain.components, controlnet=net, requires_safety_checker=False)
+    pipe.load_lora_weights(d/'style')
+    pipe.scheduler = EulerDiscreteScheduler.from_pretrained(d/'style'/'scheduler')
+    control = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    alone = image(load_student(d/'style'))
+    assert_close(image(pipe, image=control), alone, rtol=0, atol=1e-5)
+    torch.nn.init.constant_(net.controlnet_mid_block.weight, .1)
+    assert (image(pipe, image=control) - alone).abs().max() > 1e-3
