@@ -937,7 +937,7 @@ class AuraFlow(EvenFlow):
 
     def blocks(self): return [f'joint_transformer_blocks.{len(self.net.joint_transformer_blocks)//2}']
 
-# %% ../nbs/08_families.ipynb #812226cc
+# %% ../nbs/08_families.ipynb #c6835542
 def variant_of(folder) -> str | None: # of a model's weights
     "The variant, such as fp16, of which a folder has all its files"
     names = [p.name.split('.') for p in Path(folder).glob('*.safetensors')]
@@ -1007,7 +1007,7 @@ def model_parts(folder) -> dict:
             found[part] = cls
     return found
 
-# %% ../nbs/08_families.ipynb #d617e376
+# %% ../nbs/08_families.ipynb #e8e444a2
 def _hub_refusal(name, e: HfHubHTTPError) -> str:
     "Why the hub does not give a model, and what to do"
     if isinstance(e, GatedRepoError):
@@ -1105,7 +1105,7 @@ def _local_folder(name, key):
     if place == EMBEDDED: return asset('teacher')
     return place if Path(place).is_dir() else hub_folder(place, key)
 
-# %% ../nbs/08_families.ipynb #f1200846
+# %% ../nbs/08_families.ipynb #1a586daf
 def add_lora(pipe, name, scale, # of a LoRA: a file, a folder or an id on the hub; its strength
              key='model.teacher.loras'): # for errors
     "Add a LoRA to the weights of a pipeline"
@@ -1136,12 +1136,12 @@ def load_pipeline(name=EMBEDDED, # 'embedded', a folder, or an id on the hub
         except LOADING as e: raise _unloadable(name, e, key) from None
         for lora, scale in loras:
             add_lora(pipe, lora, scale)
-    pipe = frozen(pipe).to(device, dtype) if loras else frozen(pipe).to(device)
+        pipe = frozen(pipe).to(device, dtype) if loras else frozen(pipe).to(device)
     for part in parts:
         check_finite(getattr(pipe, part), f'{key}: {part} of {name}')
     return pipe
 
-# %% ../nbs/08_families.ipynb #7119b54c
+# %% ../nbs/08_families.ipynb #d73abb2d
 def load_teacher(t: Teacher, device='cpu', dtype=torch.float32) -> Family: # settings
     "The family of a teacher, with its LoRAs in its weights"
     loras = teacher_loras(t)
