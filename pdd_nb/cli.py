@@ -233,9 +233,10 @@ def pdd_encode(*overrides: str, # settings as key=value
     _set_threads(cfg.threads)
     from accelerate import PartialState
     from pdd_nb.encoded import encode_data
-    from pdd_nb.families import family_of, load_pipeline
-    teacher, process = cfg.model.teacher, PartialState(cpu=cfg.device == 'cpu')
-    family = family_of(load_pipeline(teacher.name, process.device), teacher.name, teacher.resolution)
+    from pdd_nb.families import check_teacher, load_teacher
+    process = PartialState(cpu=cfg.device == 'cpu')
+    family = load_teacher(cfg.model.teacher, process.device)
+    check_teacher(family, family.unguided)
     data = encode_data(cfg, family, quiet)
     if not process.is_main_process: return None
     n = dict(items=len(data), captions=data.index['distinct_captions'], bad=data.index['bad'])

@@ -6,9 +6,9 @@
 __all__ = ['SEED', 'NAMES', 'COUNTS', 'AMOUNTS', 'FALLING', 'SIDE', 'FILLED', 'SIGNALS', 'WANTED', 'PATHS', 'Rule', 'at_least',
            'more_than', 'between', 'below', 'one_of', 'setting', 'Teacher', 'Student', 'Model', 'Matching',
            'Distillation', 'Curriculum', 'Data', 'Training', 'Evaluation', 'DistillConfig', 'all_keys', 'get_key',
-           'choices', 'config_from', 'override', 'halvings', 'Stage', 'for_each', 'stages', 'students', 'expand_paths',
-           'check', 'shipped', 'config_path', 'load_config', 'save_config', 'is_file', 'is_folder', 'protocol_from',
-           'check_writable', 'find_model', 'check_files']
+           'choices', 'config_from', 'override', 'halvings', 'Stage', 'for_each', 'teacher_loras', 'stages', 'students',
+           'expand_paths', 'check', 'shipped', 'config_path', 'load_config', 'save_config', 'is_file', 'is_folder',
+           'protocol_from', 'check_writable', 'find_model', 'check_files']
 
 # %% ../nbs/00_config.ipynb #38704a98
 import difflib, json, math, os, re, stat
@@ -72,11 +72,13 @@ class Teacher:
     resolution: int = setting(0, SIDE)                          # of its images, in pixels; 0: its own
     # of the first teacher; the student's times a power of two
     num_inference_steps: int = setting(32, at_least(2))
-    guidance_scale: float = setting(3.0, at_least(1))           # folded into the student; 1 is none
+    guidance_scale: float = setting(3.0, at_least(0))           # folded into the student; 1 is none (Z-Image: 0)
     # if more: scales are drawn from guidance_scale to this, and the student takes the scale as an input
     guidance_max: float = setting(0.0, at_least(0))
     guidance_rescale: float = setting(0.0, between(0, 1))       # of the guided prediction, 0 to 1 (Lin et al. 2023)
     negative_prompt: str = ''       # what guidance leads away from
+    loras: list = setting(list, NAMES)                          # added to its weights: files, folders, or ids on the hub
+    lora_scales: list = setting(lambda: [1.0], AMOUNTS)         # their strengths; the last number serves those that follow
 
 # %% ../nbs/00_config.ipynb #8d2cc1e7
 @dataclass(slots=True)
@@ -371,6 +373,10 @@ def for_each(keys, values) -> dict:
     "A value for each key; the last one serves those that follow"
     return dict(zip(keys, values + values[-1:]*len(keys)))
 
+def teacher_loras(t: Teacher) -> list:
+    "The LoRAs of a teacher, `[name, scale]` each"
+    return [list(pair) for pair in for_each(t.loras, t.lora_scales).items()]
+
 def stages(c: DistillConfig) -> list[Stage]:
     "What a run will do, in order"
     m, first, last = c.distillation.matching, c.model.teacher.num_inference_steps, c.model.student.num_inference_steps
@@ -570,6 +576,15 @@ def _check_evaluation(e: Evaluation):
     find_model(e.clip, 'evaluation.clip', 'config.json')
     find_model(e.features, 'evaluation.features', 'config.json', ('embedded', 'inception'))
 
+# %% ../nbs/00_config.ipynb #6a9e8f31
+def _check_loras(t: Teacher):
+    "A LoRA must be there, or have the form of a name on the hub"
+    key = 'model.teacher.loras'
+    for name in t.loras:
+        if _stat(key, name) is None and not _HUB.fullmatch(name):
+            raise ValueError(f'{key}: no file or folder {_short(name)}; expected a LoRA that diffusers loads, or an id on '
+                             'the hub (owner/name)')
+
 # %% ../nbs/00_config.ipynb #ee8849ed
 def check_files(c: DistillConfig):
     "Refuse, in one line with its key, an output that cannot be written, and a teacher or evaluation files that are missing"
@@ -577,5 +592,6 @@ def check_files(c: DistillConfig):
     if c.data.encoded and not is_folder('data.encoded', c.data.encoded):
         check_writable('data.encoded', c.data.encoded)
     find_model(c.model.teacher.name)
+    _check_loras(c.model.teacher)
     if c.evaluation.prompts:
         _check_evaluation(c.evaluation)

@@ -8,7 +8,7 @@ __all__ = ['FIGURES', 'CAPTIONS', 'BackgroundRun', 'read_metrics', 'histories', 
            'compare_runs', 'AblationExplorer', 'App']
 
 # %% ../nbs/24_dashboard.ipynb #8319fb5c
-import atexit, html, json, os, re, statistics, time
+import atexit, html, inspect, json, os, re, statistics, time
 from base64 import b64encode
 from collections.abc import Callable
 from datetime import timedelta
@@ -26,7 +26,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from . import ablation
-from .config import DistillConfig, Evaluation, check, load_config, stages, students
+from .config import DistillConfig, Evaluation, check, load_config, stages, students, teacher_loras
 from .curriculum import plot_weights
 from .evaluation import prompts_of, run_folder
 from .families import family_of
@@ -502,6 +502,16 @@ def _aimed_at(scheduler, flow: bool, xs: list[Tensor]) -> Tensor:
     steps = zip(xs, xs[1:], levels, levels[1:])
     return torch.cat([two_step_target(x, y, *here, *there) for x, y, here, there in steps])
 
+# %% ../nbs/24_dashboard.ipynb #4ce833b4
+def _after_steps(pipe, keep) -> dict: # called with a timestep and latents
+    "An argument of a pipeline's `__call__`, by which it calls `keep` after each step"
+    def on_step_end(_, i, t, tensors):
+        keep(t, tensors['latents'])
+        return tensors
+    if 'callback_on_step_end' in inspect.signature(pipe.__call__).parameters:
+        return dict(callback_on_step_end=on_step_end)
+    return dict(callback=lambda i, t, x: keep(t, x))        # PixArt
+
 # %% ../nbs/24_dashboard.ipynb #374ef6f1
 @torch.no_grad()
 def trajectory(pipe, # a pipeline with the scheduler of few steps
@@ -513,15 +523,14 @@ def trajectory(pipe, # a pipeline with the scheduler of few steps
     "Timesteps of a trajectory, and the clean latents `(steps,c,h,w)` that each step aims at; the last are the image's"
     f = family_of(pipe, resolution=resolution)
     def plain(x): return f.unpack(x, *f.shape[1:]).float().cpu()
-    noise = f.pack(initial_noise(f.shape, [0], seed).to(pipe.device, pipe.dtype))
-    ts, xs = [], [plain(noise)*float(getattr(pipe.scheduler, 'init_noise_sigma', 1))]
-    def keep(_, i, t, tensors):
+    noise = initial_noise(f.shape, [0], seed).to(pipe.device, pipe.dtype)
+    ts, xs = [], [noise.float().cpu()*float(getattr(pipe.scheduler, 'init_noise_sigma', 1))]
+    def keep(t, x):
         ts.append(float(t))
-        xs.append(plain(tensors['latents']))
-        return tensors
+        xs.append(plain(x))
     size = dict(height=f.resolution, width=f.resolution)
-    options = dict(guidance_scale=guidance, latents=noise, output_type='latent', callback_on_step_end=keep)
-    pipe(prompt, num_inference_steps=steps, **options, **size, **f.call)
+    options = dict(latents=f.pack(noise), output_type='latent', **_after_steps(pipe, keep), **f.scale_option(guidance))
+    pipe(prompt=prompt, num_inference_steps=steps, **options, **size, **f.call)
     return torch.tensor(ts), _aimed_at(pipe.scheduler, f.flow, xs)
 
 # %% ../nbs/24_dashboard.ipynb #f7e49c43
@@ -556,7 +565,8 @@ class TrajectoryExplorer(Panel):
     @cached_property
     def teacher(self):
         "The teacher's pipeline, opened when it is first needed"
-        return few_step_teacher(self.cfg.model.teacher.name, self.device, self.note_of['resolution'])
+        t = self.cfg.model.teacher
+        return few_step_teacher(t.name, self.device, self.note_of['resolution'], loras=teacher_loras(t))
 
     def _student(self, folder):
         "The pipeline of a student"

@@ -30,7 +30,7 @@ from tqdm.auto import tqdm
 from transformers import CLIPModel, CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from .config import DistillConfig, Evaluation, check, find_model
+from .config import DistillConfig, Evaluation, check, find_model, teacher_loras
 from .data import image_files, read_image, read_prompts, square
 from .families import EMBEDDED, LOADING, asset, check_finite, family_of, first_line, hub_reachable, load_whole
 from .folders import MARKER, expand, read_json, read_marker
@@ -543,13 +543,18 @@ def _warm_up(models, scores, texts, options): # as for `_score_batch`
         score.size = sample_images(pipe, texts[:score.p.batch_size], 1, w, **options).shape[-1]
         score.real()
 
+# %% ../nbs/14_evaluation.ipynb #14e087f4
+def _calls_of_step(f, w) -> int: # a family; guidance scale
+    "How often the denoiser is called in a step: twice where guidance is neither none nor an input"
+    return 1 + (w > f.unguided and not f.takes_guidance())
+
 # %% ../nbs/14_evaluation.ipynb #20220faa
 def _results(models, scores, p) -> dict: # dicts by name; the protocol
     "Figures by name, with the cost of an image and the speed relative to the first pipeline"
     out = {}
     for name, (pipe, steps, w) in models.items():
-        doubled = w > 1 and not family_of(pipe).takes_guidance()
-        out[name] = dict(steps=steps, guidance=w, nfe=steps*(1 + doubled), prompts=p.prompts, **scores[name].figures())
+        nfe = steps*_calls_of_step(family_of(pipe), w)
+        out[name] = dict(steps=steps, guidance=w, nfe=nfe, prompts=p.prompts, **scores[name].figures())
     first = next(iter(models))
     slowest = out[first]['seconds_per_image']['value']
     for name, r in out.items():
@@ -733,12 +738,12 @@ def _steps(n) -> str:
 
 def _teachers(pipe, t, notes) -> dict: # its pipeline and settings; of the students
     "The teacher in its own steps, in as many as the first student takes, and with as many calls as each student takes"
-    few = notes[0]['num_inference_steps']
-    counts = [(t.num_inference_steps, t.guidance_scale), (few, t.guidance_scale)]
-    if t.guidance_scale > 1 and not family_of(pipe).takes_guidance():           # two calls a step
+    f, few, scale = family_of(pipe), notes[0]['num_inference_steps'], t.guidance_scale
+    counts = [(t.num_inference_steps, scale), (few, scale)]
+    if _calls_of_step(f, scale) == 2:
         for n in [note['num_inference_steps'] for note in notes]:
-            counts += [(1, 1.)] if n == 1 else [(n//2, t.guidance_scale)]*(n % 2 == 0)
-    plain = {(n, w): ' unguided'*(w == 1 < t.guidance_scale) for n, w in counts}
+            counts += [(1, f.unguided)] if n == 1 else [(n//2, scale)]*(n % 2 == 0)
+    plain = {(n, w): ' unguided'*(w == f.unguided < scale) for n, w in counts}
     return {f'teacher, {_steps(n)}{said}': (pipe, n, w) for (n, w), said in plain.items()}
 
 def _compared(checkpoint, cfg): # folder of a run or of a student; configuration
@@ -746,7 +751,8 @@ def _compared(checkpoint, cfg): # folder of a run or of a student; configuration
     t = cfg.model.teacher
     device = 'cuda' if cfg.device == 'auto' and torch.cuda.is_available() else 'cpu'
     found = [student_note(f) for f in student_folders(checkpoint)]
-    models = _teachers(few_step_teacher(t.name, device, found[0][1]['resolution']), t, [note for _, note in found])
+    teacher = few_step_teacher(t.name, device, found[0][1]['resolution'], loras=teacher_loras(t))
+    models = _teachers(teacher, t, [note for _, note in found])
     for folder, note in found:
         student = load_student(folder, t.name, device, fuse=True)
         models[f"student, {_steps(note['num_inference_steps'])}"] = (student, note['num_inference_steps'], note['guidance_scale'])

@@ -53,6 +53,7 @@ class Script:
     dtype: torch.dtype = torch.float32
     device: str = 'cpu'
     call: dict = field(default_factory=dict) # further arguments of the pipeline
+    scale: str = 'guidance_scale'          # name of the pipeline's argument for the guidance scale
 
     @property
     def whole(self):
@@ -90,8 +91,8 @@ def draw(self: Script, n, file) -> str: # number of steps, and name of the image
     note = self.notes[0]
     side, w = note['resolution'], _number(note['guidance_scale'])
     more = ''.join(f'{k}={v!r}, ' for k, v in self.call.items())
-    options = f'num_inference_steps={n}, guidance_scale={w}, height={side}, width={side}'
-    return f'pipe({self.prompt!r}, {options}, {more}generator=torch.manual_seed(0)).images[0].save({file})'
+    options = f'num_inference_steps={n}, {self.scale}={w}, height={side}, width={side}'
+    return f'pipe(prompt={self.prompt!r}, {options}, {more}generator=torch.manual_seed(0)).images[0].save({file})'
 
 # %% ../nbs/23_export.ipynb #d1aee151
 @patch
@@ -284,6 +285,7 @@ def _training_facts(s: ExportedStudent) -> dict:
     t, teacher = c['training'], c['model']['teacher']
     batch = t['batch_size']*t['accumulation']*summary.get('processes', 1)
     facts = {'steps': s.steps, "teacher's steps": teacher['num_inference_steps']}
+    facts['LoRAs of the teacher'] = ', '.join(f'{name} ({_number(w)})' for name, w in s.note.get('loras') or [])
     facts['guidance folded in'] = _number(teacher['guidance_scale'])
     facts['LoRA rank'] = c['model']['student']['lora_rank'] or 'all weights'
     facts |= {'updates': summary.get('steps', ''), 'batch': batch}
@@ -341,10 +343,11 @@ def _timesteps_line(s: ExportedStudent) -> str:
     return f'- {s.name}, guidance scale {scale}; timesteps {times}'
 
 # %% ../nbs/23_export.ipynb #7a5efdea
-def _use_section(students, code, others) -> list: # the script; files with other names
+def _use_section(students, code, others, # the script; files with other names
+                 unguided=1.) -> list: # the guidance scale of the pipeline that adds nothing
     "How to use the students"
-    folded = all(s.note['guidance_scale'] == 1 for s in students)
-    guidance = 'Guidance is part of the student; a scale of 1 adds none.'
+    folded = all(s.note['guidance_scale'] == unguided for s in students)
+    guidance = f'Guidance is part of the student; a scale of {_number(unguided)} adds none.'
     if not folded:
         guidance = 'The guidance scale is an input of the student, as of its teacher.'
     parts = [f'```python\n{code}\n```', '\n'.join(map(_timesteps_line, students)), guidance]
@@ -363,13 +366,14 @@ def card(students, # list of `ExportedStudent`
          repo, base, licence, # as for `card_data`
          code, # the script
          texts, # prompts
-         others=() # files with the names that A1111 and ComfyUI read
+         others=(), # files with the names that A1111 and ComfyUI read
+         unguided=1. # as for `_use_section`
         ) -> ModelCard:
     "The model card"
     link = f", {licence['license_link']}" if 'license_link' in licence else ''
     facts = [_training_facts(s) for s in students]
     parts = [f'# {repo.split("/")[-1]}', _intro(students, base), *_grids(students, texts),
-             '## Use', *_use_section(students, code, others),
+             '## Use', *_use_section(students, code, others, unguided=unguided),
              '## Figures', *_figures_section(students),
              '## Training', markdown([list(facts[0]), *[list(f.values()) for f in facts]]),
              *map(_configuration, students),
@@ -523,6 +527,8 @@ def plan_export(runs, repo, base_model, fused, # as for `export`
     if len(runs) > 1:
         _check_many(runs, notes, fused)
     teacher, whole = notes[0]['teacher'], fused or notes[0]['format'] == 'pipeline'
+    if notes[0].get('loras') and not whole:
+        raise ValueError('runs: the teacher has LoRAs of its own, which a card cannot name; export with fused')
     base = _base_of(teacher, base_model, whole)
     students = [read_student(r, {teacher: base or Path(teacher).name}, len(runs) > 1) for r in runs]
     students.sort(key=lambda s: s.steps)
@@ -568,9 +574,9 @@ def _write_facts(folder, s: ExportedStudent): # of the student
 # %% ../nbs/23_export.ipynb #ffda7f0e
 def _image_of(f, note, prompt) -> Image.Image: # a family; of the student; text
     "The image that a student draws from seed 0"
-    options = {k: note[k] for k in ('num_inference_steps', 'guidance_scale')}
+    options = dict(prompt=prompt, num_inference_steps=note['num_inference_steps'], **f.scale_option(note['guidance_scale']))
     size = dict(height=note['resolution'], width=note['resolution'])
-    return f.pipe(prompt, **options, **size, generator=torch.manual_seed(0), **f.call).images[0]
+    return f.pipe(**options, **size, generator=torch.manual_seed(0), **f.call).images[0]
 
 # %% ../nbs/23_export.ipynb #8c23001b
 def _write_student(plan, s: ExportedStudent, folder): # of the export
@@ -616,9 +622,11 @@ def _write_export(plan, folder, output): # an empty folder; where it will be
         if other:
             others.append(plan.other(s))
     script = Script(plan.repo, plan.base, [s.note for s in plan.students], plan.texts[0], by_peft=f.by_peft,
-                    scheduler=type(f.pipe.scheduler).__name__, dtype=plan.dtype, device=plan.device, call=f.call)
+                    scheduler=type(f.pipe.scheduler).__name__, dtype=plan.dtype, device=plan.device, call=f.call,
+                    scale=next(iter(f.scale_option(0.))))
     names = dict(repo=plan.repo, base=plan.base, licence=plan.licence)
-    card(plan.students, **names, code=script.text(), texts=plan.texts, others=others).save(folder/'README.md')
+    text = card(plan.students, **names, code=script.text(), texts=plan.texts, others=others, unguided=f.unguided)
+    text.save(folder/'README.md')
     drawn = run_card(folder, _places(plan, folder))
     _check_drawn(output, drawn, wanted)
     for name, im in drawn.items():

@@ -6,9 +6,10 @@
 __all__ = ['EMBEDDED', 'PRECISIONS', 'UNET_TARGETS', 'ADAPTABLE', 'HALVES', 'PLAIN_FLOW', 'INSTRUCTION', 'LOADING', 'UNUSED',
            'FAMILIES', 'PLAIN_STEPS', 'asset', 'quiet_loading', 'first_line', 'writing', 'weights_fingerprint',
            'Family', 'full_precision', 'check_targets', 'SDXL', 'PixArtSigma', 'SD3', 'EvenFlow', 'Flux', 'Sana',
-           'Chroma', 'ZImage', 'Flux2Klein', 'Flux2', 'QwenImage', 'Lumina2', 'AuraFlow', 'load_whole', 'check_finite',
-           'pipeline_class', 'model_parts', 'hub_reachable', 'hub_folder', 'family_of', 'frozen', 'load_pipeline',
-           'tiny_families', 'own_images', 'pipeline_images', 'check_steps', 'check_teacher']
+           'Chroma', 'ZImage', 'Flux2Klein', 'Flux2', 'QwenImage', 'Lumina2', 'AuraFlow', 'variant_of', 'load_whole',
+           'check_finite', 'pipeline_class', 'model_parts', 'hub_reachable', 'hub_folder', 'family_of', 'frozen',
+           'add_lora', 'load_pipeline', 'load_teacher', 'tiny_families', 'own_images', 'pipeline_images', 'check_steps',
+           'check_teacher']
 
 # %% ../nbs/08_families.ipynb #08b62cd2
 import copy, difflib, hashlib, importlib, inspect, logging, math
@@ -26,7 +27,7 @@ from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
 from diffusers.utils import logging as diffusers_logging
 from fastcore.basics import patch
 from huggingface_hub import HfApi, constants as hub, try_to_load_from_cache
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
 from peft import LoraConfig, PeftModel, inject_adapter_in_model
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -35,7 +36,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import CLIPTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from .config import find_model
+from .config import Teacher, find_model, teacher_loras
 from .timesteps import Grid, Schedule, bcast, check_scheduler, ddim_step, flow_scheduler, is_flow
 from .timesteps import scheduler_grid, student_scheduler, to_x, trailing_grid
 
@@ -114,8 +115,9 @@ class Family:
     by_peft = False                                         # is a LoRA stored by peft, for want of a loader in diffusers?
 
     def __init__(self, pipe, name='', # the pipeline; where it was loaded from
-                 resolution=0): # side of the images in pixels; 0: the model's own
-        self.pipe, self.name = pipe, str(name)
+                 resolution=0, # side of the images in pixels; 0: the model's own
+                 loras=()): # that were added to its weights, `[name, scale]` each
+        self.pipe, self.name, self.loras = pipe, str(name), list(loras)
         self.cut: Any = None                                # numbers of texts and of those cut, while counted
         self.resolution = resolution or self.sample_size*pipe.vae_scale_factor
         self.check_resolution()
@@ -935,6 +937,13 @@ class AuraFlow(EvenFlow):
 
     def blocks(self): return [f'joint_transformer_blocks.{len(self.net.joint_transformer_blocks)//2}']
 
+# %% ../nbs/08_families.ipynb #812226cc
+def variant_of(folder) -> str | None: # of a model's weights
+    "The variant, such as fp16, of which a folder has all its files"
+    names = [p.name.split('.') for p in Path(folder).glob('*.safetensors')]
+    found = {name[1].partition('-')[0] if len(name) == 3 else None for name in names}
+    return found.pop() if len(found) == 1 else None
+
 # %% ../nbs/08_families.ipynb #2b0e864b
 # what a broken folder raises
 LOADING = OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, SafetensorError
@@ -952,7 +961,9 @@ def load_whole(cls, # of diffusers or transformers
                folder, key, # of its weights; for errors
                dtype=torch.float32) -> nn.Module:
     "A model of which every tensor was in the folder, and every tensor of the folder in it"
-    options = dict(ignore_mismatched_sizes=True) if issubclass(cls, PreTrainedModel) else {}
+    options: dict = dict(variant=variant_of(folder))
+    if issubclass(cls, PreTrainedModel):
+        options['ignore_mismatched_sizes'] = True
     try:
         with quiet_loading():
             model, info = cls.from_pretrained(folder, dtype=dtype, use_safetensors=True,
@@ -996,16 +1007,24 @@ def model_parts(folder) -> dict:
             found[part] = cls
     return found
 
+# %% ../nbs/08_families.ipynb #d617e376
+def _hub_refusal(name, e: HfHubHTTPError) -> str:
+    "Why the hub does not give a model, and what to do"
+    if isinstance(e, GatedRepoError):
+        return (f'{name!r} is gated: accept its conditions on https://huggingface.co/{name}, then log in with '
+                '`hf auth login` or set HF_TOKEN')
+    status = e.response.status_code
+    reason = f'no folder {name!r}, and the hub does not give a model of that name (status {status})'
+    return f'{reason}; if it is private, log in with `hf auth login` or set HF_TOKEN' if status in (401, 403) else reason
+
 # %% ../nbs/08_families.ipynb #c0a86e48
 def hub_reachable(name, key) -> bool: # for errors
     "Does the hub answer? A name that it does not have is refused"
     try:
         HfApi().model_info(name, timeout=hub.HF_HUB_ETAG_TIMEOUT)
     except HfHubHTTPError as e:
-        status = e.response.status_code
-        if status >= 500: return False
-        reason = f'the hub does not give a model of that name (status {status})'
-        raise ValueError(f'{key}: no folder {name!r}, and {reason}') from None
+        if e.response.status_code >= 500: return False
+        raise ValueError(f'{key}: {_hub_refusal(name, e)}') from None
     except Exception: return False      # no network; its exceptions are the HTTP library's own
     return True
 
@@ -1016,6 +1035,7 @@ def hub_folder(name, key): # for errors
         raise ValueError(f'{key}: cannot load {name!r}: no such folder, and the hub cannot be reached')
     try:
         return DiffusionPipeline.download(name, use_safetensors=True, local_files_only=local, safety_checker=None)
+    except HfHubHTTPError as e: raise ValueError(f'{key}: {_hub_refusal(name, e)}') from None
     except LOADING as e: raise ValueError(f'{key}: cannot load {name!r} from the hub ({first_line(e)})') from None
 
 # %% ../nbs/08_families.ipynb #f43202a7
@@ -1059,14 +1079,14 @@ FAMILIES = {f.pipeline: f for f in (Family, SDXL, PixArtSigma, SD3, Flux, Sana, 
                                     QwenImage, Lumina2, AuraFlow)}
 
 def family_of(pipe, name='', # the pipeline; where it was loaded from
-              resolution=0) -> Family: # in pixels; 0: the model's own
+              resolution=0, loras=()) -> Family: # as for `Family`
     "The family of a pipeline"
     known = [c.__name__ for c in type(pipe).__mro__ if c.__name__ in FAMILIES]
     if not known:
         what, names = f"{name or 'the pipeline'} is a {type(pipe).__name__}", ', '.join(FAMILIES)
         raise ValueError(f'model.teacher.name: {what}; known are {names}')
     check_scheduler(pipe.scheduler)
-    family = FAMILIES[known[0]](pipe, name, resolution)
+    family = FAMILIES[known[0]](pipe, name, resolution, loras=loras)
     family.check_fit()
     return family
 
@@ -1085,25 +1105,48 @@ def _local_folder(name, key):
     if place == EMBEDDED: return asset('teacher')
     return place if Path(place).is_dir() else hub_folder(place, key)
 
+# %% ../nbs/08_families.ipynb #f1200846
+def add_lora(pipe, name, scale, # of a LoRA: a file, a folder or an id on the hub; its strength
+             key='model.teacher.loras'): # for errors
+    "Add a LoRA to the weights of a pipeline"
+    try:
+        pipe.load_lora_weights(name)
+        if not pipe.get_list_adapters(): raise ValueError('it has no tensors for this pipeline')
+        pipe.fuse_lora(lora_scale=scale, safe_fusing=True)
+        pipe.unload_lora_weights()
+    except LOADING as e:
+        raise ValueError(f'{key}: cannot add {str(name)!r} to a {type(pipe).__name__} ({first_line(e)})') from None
+
 # %% ../nbs/08_families.ipynb #01d7038e
 def load_pipeline(name=EMBEDDED, # 'embedded', a folder, or an id on the hub
                   device='cpu', dtype=torch.float32,
-                  key='model.teacher.name'): # for errors
+                  key='model.teacher.name', # for errors
+                  loras=()): # to add to its weights, `[name, scale]` each
     "A text-to-image pipeline, frozen and silent, every part of it whole and finite"
+    first = torch.float32 if loras else dtype
     with quiet_loading():
         folder = _local_folder(name, key)
         options = FAMILIES[pipeline_class(folder, key)].constructor_options
         if options:
             options = dict(safety_checker=None, **options)
         classes = {part: cls for part, cls in model_parts(folder).items() if part not in options}
-        parts = {part: load_whole(cls, Path(folder)/part, key, dtype) for part, cls in classes.items()}
+        parts = {part: load_whole(cls, Path(folder)/part, key, first) for part, cls in classes.items()}
         try:
-            pipe = DiffusionPipeline.from_pretrained(folder, dtype=dtype, use_safetensors=True, **parts, **options)
+            pipe = DiffusionPipeline.from_pretrained(folder, dtype=first, use_safetensors=True, **parts, **options)
         except LOADING as e: raise _unloadable(name, e, key) from None
-    pipe = frozen(pipe).to(device)
+        for lora, scale in loras:
+            add_lora(pipe, lora, scale)
+    pipe = frozen(pipe).to(device, dtype) if loras else frozen(pipe).to(device)
     for part in parts:
         check_finite(getattr(pipe, part), f'{key}: {part} of {name}')
     return pipe
+
+# %% ../nbs/08_families.ipynb #7119b54c
+def load_teacher(t: Teacher, device='cpu', dtype=torch.float32) -> Family: # settings
+    "The family of a teacher, with its LoRAs in its weights"
+    loras = teacher_loras(t)
+    pipe = load_pipeline(t.name, device, dtype, loras=loras)
+    return family_of(pipe, t.name, t.resolution, loras=loras)
 
 # %% ../nbs/08_families.ipynb #8835c9df
 def tiny_families(names=(), seed=0): # some of the table's; empty: all

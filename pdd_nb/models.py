@@ -17,7 +17,7 @@ from peft import LoraConfig, get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from .config import Model
+from .config import Model, teacher_loras
 from .families import Family, check_targets, check_teacher, family_of, load_pipeline, quiet_loading, writing
 from .folders import expand, file_hash, read_json, write_folder, write_text
 from .losses import FeatureTap
@@ -78,6 +78,8 @@ def wrapper(self: Networks) -> nn.Module:
 @patch
 def prepare(self: Networks, accelerator):
     "Check the teacher, wrap the networks with accelerate and set the context of mixed precision"
+    if self.family.loras != teacher_loras(self.cfg.teacher):
+        raise ValueError(f'model.teacher.loras: the teacher was loaded with {self.family.loras}; use `load_teacher`')
     check_teacher(self.family, sum(self.guidance)/2)
     self.__dict__['_wrapper'] = accelerator.prepare(self)
     self.autocast = accelerator.autocast
@@ -240,7 +242,7 @@ def _note(nets: Networks, steps):
     return dict(teacher=f.name, fingerprint=f.fingerprint, num_inference_steps=steps,
                 guidance_scale=(low + high)/2 if f.takes_guidance() else f.unguided,
                 guidance_range=[low, high] if low != high else None,
-                resolution=f.resolution, format='lora' if nets.rank else 'pipeline')
+                loras=f.loras or None, resolution=f.resolution, format='lora' if nets.rank else 'pipeline')
 
 def _pipeline_with(pipe, family, **components):
     "A copy of a pipeline with some components replaced"
@@ -252,7 +254,7 @@ def _write_student(folder, nets: Networks):
     f = nets.family
     net = nets.network('student')
     if not nets.rank:
-        pipe = _pipeline_with(load_pipeline(f.name), f, **{f.part: net}, scheduler=f.scheduler())
+        pipe = _pipeline_with(load_pipeline(f.name, loras=f.loras), f, **{f.part: net}, scheduler=f.scheduler())
         with writing(folder):
             return pipe.save_pretrained(folder)
     lora = get_peft_model_state_dict(net, adapter_name='student')
@@ -293,9 +295,9 @@ def _check_reload(folder, nets: Networks, note):
                            'nothing was saved')
 
 # %% ../nbs/09_models.ipynb #09b00020
-def few_step_teacher(name, device='cpu', resolution=0): # as for `load_pipeline`
+def few_step_teacher(name, device='cpu', resolution=0, loras=()): # as for `load_pipeline` and `family_of`
     "A teacher's pipeline with the scheduler of its students"
-    pipe = load_pipeline(name, device)
+    pipe = load_pipeline(name, device, loras=loras)
     pipe.scheduler = family_of(pipe, name, resolution).scheduler()
     return pipe
 
@@ -305,10 +307,15 @@ _NOTE = dict(teacher=('text', lambda v: isinstance(v, str)), fingerprint=('text'
              num_inference_steps=('a whole number more than 0', lambda v: type(v) is int and v > 0),
              guidance_scale=('a number', lambda v: type(v) in _NUMBER),
              guidance_range=('two numbers or null', lambda v: v is None or _two_numbers(v)),
+             loras=('pairs of a name and a number, or null', lambda v: v is None or _are_loras(v)),
              resolution=('a whole number more than 0', lambda v: type(v) is int and v > 0),
              format=('lora or pipeline', lambda v: v in ('lora', 'pipeline')))
 
 def _two_numbers(v): return isinstance(v, list) and [type(x) in _NUMBER for x in v] == [True, True]
+
+def _is_lora(v): return isinstance(v, list) and len(v) == 2 and isinstance(v[0], str) and type(v[1]) in _NUMBER
+
+def _are_loras(v): return isinstance(v, list) and all(map(_is_lora, v))
 
 def check_note(note: dict, file): # content of student.json; its path, for the message
     "`ValueError` for a note with a value that is missing or of the wrong type"
@@ -348,7 +355,7 @@ def load_student(folder, # a run's folder, or the student's
     folder, note = student_note(folder)
     if note['format'] == 'pipeline': return load_pipeline(folder, device, dtype, 'checkpoint')
     name = teacher or note['teacher']
-    f = family_of(load_pipeline(name, device, dtype), name)
+    f = family_of(load_pipeline(name, device, dtype, loras=note.get('loras') or ()), name)
     if f.fingerprint != note['fingerprint']:
         raise ValueError(f"checkpoint: {folder} was distilled from another teacher (weights {note['fingerprint']}, "
                          f"this one has {f.fingerprint}); give the teacher it was made from, {note['teacher']!r}")

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from .config import Evaluation, load_config
+from .config import Evaluation, load_config, teacher_loras
 from .evaluation import grid_student, markdown, prompts_of, result_rows, run_folder
 from .folders import read_json
 from .models import few_step_teacher, load_student, student_hash, student_note
@@ -34,7 +34,8 @@ def _grid_models(runs, cfg, resolution): # folders of runs of one teacher; confi
     "List of `(name, pipeline, guidance scale)`: the teacher, then each student"
     t = cfg.model.teacher
     device = 'cuda' if cfg.device == 'auto' and torch.cuda.is_available() else 'cpu'
-    models = [('teacher', few_step_teacher(t.name, device, resolution), t.guidance_scale)]
+    teacher = few_step_teacher(t.name, device, resolution, loras=teacher_loras(t))
+    models = [('teacher', teacher, t.guidance_scale)]
     for name, run in zip(run_names(runs), runs):
         student = load_student(run, t.name, device, fuse=True)
         models.append((name, student, student_note(run)[1]['guidance_scale']))

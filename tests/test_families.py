@@ -1,16 +1,29 @@
-"Each family against diffusers' own pipeline: steps, guidance, statistics, gradients."
+"""Each family against diffusers' own pipeline: conditions, steps, guidance, statistics, gradients.
+
+One short test of every family; with NB_FLAGS=slow, all tests of all families."""
+import json, os
+
+import diffusers
 import pytest
 import torch
+from diffusers import DiffusionPipeline
+from peft import PeftModel
 from torch.testing import assert_close
 
 from pdd_nb.config import Model, Student, Teacher
 from pdd_nb.families import check_steps, family_of, own_images, pipeline_images, tiny_families
-from pdd_nb.models import Networks
+from pdd_nb.models import Networks, save_student
 from pdd_nb.tiny import TINY, tiny_klein
 from pdd_nb.timesteps import stage_grids
 
 NEW = ['FLUX.1 schnell', 'Chroma', 'Z-Image', 'FLUX.2 klein', 'FLUX.2 dev', 'Qwen-Image', 'Lumina 2', 'AuraFlow']
 PROMPTS = ['a small red star', 'a large blue circle above a star']
+
+slow = pytest.mark.skipif('slow' not in os.environ.get('NB_FLAGS', ''), reason='slow')
+
+def of(names, kept):
+    "Families as parameters; without NB_FLAGS=slow only one of them"
+    return pytest.mark.parametrize('name', [pytest.param(k, marks=[] if k == kept else slow) for k in names])
 
 def make(name): return tiny_families([name])[name]
 
@@ -20,6 +33,43 @@ def refused(call, *args, says, **kw):
     "A `ValueError` of one line that says so"
     with pytest.raises(ValueError) as e: call(*args, **kw)
     assert '\n' not in str(e.value) and says in str(e.value), str(e.value)
+
+# ---- every family
+
+def student_of(f, folder):
+    "Save the pipeline, and a student of one step with random adapters"
+    f.pipe.save_pretrained(folder/'teacher')
+    f = family_of(f.pipe, folder/'teacher', f.resolution)
+    nets = Networks(f, Model(Teacher(guidance_scale=f.unguided), Student(lora_rank=2)))
+    g = torch.Generator().manual_seed(1)
+    for w in nets.weights().values():
+        w.data.copy_(.1*torch.randn(w.shape, generator=g))
+    save_student(folder/'student', nets, 1)
+    nets.network('student')
+    return f
+
+def by_diffusers_alone(f, folder, noise):
+    "Image of a student that diffusers loads"
+    pipe = DiffusionPipeline.from_pretrained(f.name)
+    if f.by_peft:
+        pipe.transformer = PeftModel.from_pretrained(pipe.transformer, folder)
+    else:
+        pipe.load_lora_weights(folder)
+    kind = json.loads((folder/'scheduler'/'scheduler_config.json').read_text(encoding='utf-8'))['_class_name']
+    pipe.scheduler = getattr(diffusers, kind).from_pretrained(folder/'scheduler')
+    options = dict(num_inference_steps=1, **f.scale_option(f.unguided), output_type='pt', **f.call)
+    return pipe(prompt=PROMPTS[:1], latents=f.pack(noise), height=f.resolution, width=f.resolution, **options).images
+
+@pytest.mark.parametrize('name', TINY)
+def test_conditions_a_step_and_a_saved_student_are_the_pipelines(name, tmp_path):
+    f = make(name)
+    noise, scale = noise_of(f, 1), 3. if f.guidable else f.unguided
+    base = own_images(f, PROMPTS[:1], noise, 1, scale)
+    assert_close(base, pipeline_images(f, PROMPTS[:1], noise, 1, scale), rtol=0, atol=1e-4)
+    f = student_of(f, tmp_path)
+    ours = own_images(f, PROMPTS[:1], noise, 1, f.unguided)
+    assert_close(ours, by_diffusers_alone(f, tmp_path/'student', noise), rtol=0, atol=1e-4)
+    assert (ours - base).abs().max() > 1e-3
 
 # ---- steps, guidance and statistics
 
@@ -35,7 +85,7 @@ def one_less(self, u, c, scale): return super(type(self), self).guide(u, c, scal
 
 def flipped(self, z): return super(type(self), self).to_vae(z).flip(1)
 
-@pytest.mark.parametrize('name', TINY)
+@of(TINY, 'Z-Image')
 def test_two_steps_are_the_pipelines_and_a_changed_convention_is_refused(name):
     f = make(name)
     scale = 3. if f.guidable else f.unguided
@@ -50,7 +100,7 @@ def test_two_steps_are_the_pipelines_and_a_changed_convention_is_refused(name):
         assert (own_images(changed(f, **methods), PROMPTS[:1], noise, 2, scale) - right).abs().mean() > 1e-4
     refused(check_steps, changed(f, predict=negated), scale, says='this variant is not understood')
 
-@pytest.mark.parametrize('name', TINY)
+@of(TINY, 'FLUX.2 klein')
 def test_grids_of_half_the_steps_nest_and_diffusers_walks_them(name):
     f = make(name)
     noise = noise_of(f, 1)
@@ -60,7 +110,7 @@ def test_grids_of_half_the_steps_nest_and_diffusers_walks_them(name):
         assert_close(own_images(f, PROMPTS[:1], noise, n, f.unguided), pipeline_images(f, PROMPTS[:1], noise, n, f.unguided),
                      rtol=0, atol=1e-4)
 
-@pytest.mark.parametrize('name', NEW)
+@of(NEW, 'Z-Image')
 def test_a_text_is_encoded_alone_as_it_is_among_others(name):
     f = make(name)
     alone, among = f.encode(PROMPTS[:1]), f.encode(PROMPTS)
@@ -69,7 +119,7 @@ def test_a_text_is_encoded_alone_as_it_is_among_others(name):
     a, b = [own_images(f, texts, noise_of(f, len(texts)), 1, f.unguided) for texts in (PROMPTS[:1], PROMPTS)]
     assert_close(b[:1], a, rtol=1e-4, atol=1e-4)
 
-@pytest.mark.parametrize('name', ['Chroma', 'Z-Image', 'FLUX.2 klein', 'FLUX.2 dev', 'Qwen-Image', 'Lumina 2', 'AuraFlow'])
+@of(NEW[1:], 'Qwen-Image')
 def test_statistics_of_the_latents_are_the_pipelines(name):
     "What the pipeline gives to the VAE for latents is what `to_vae` says, and `from_vae` is its inverse"
     f = make(name)
@@ -99,7 +149,7 @@ def test_a_distilled_klein_has_no_guidance():
     check_steps(f, 1.)
     refused(f.check_guidance, 4., 4., says='this Flux2KleinPipeline has no guidance')
 
-@pytest.mark.parametrize('name', ['Z-Image', 'Qwen-Image', 'Lumina 2'])
+@of(['Z-Image', 'Qwen-Image', 'Lumina 2'], 'Qwen-Image')
 def test_guided_prediction_of_the_networks_is_the_pipelines(name):
     f = make(name)
     null, cond, noise = f.null(), f.encode(PROMPTS), noise_of(f)
@@ -110,7 +160,7 @@ def test_guided_prediction_of_the_networks_is_the_pipelines(name):
     assert_close(guided, f.guide(u, c, torch.full((2,), 3.)), rtol=1e-4, atol=1e-5)
     assert (guided - (u + 3*(c - u))).abs().max() > 1e-5      # not the common convention
 
-@pytest.mark.parametrize('name', NEW)
+@of(NEW, 'Chroma')
 def test_gradients_are_the_same_with_checkpointing(name):
     f = make(name)
     cond, noise = f.encode(PROMPTS), noise_of(f)
@@ -126,6 +176,7 @@ def test_gradients_are_the_same_with_checkpointing(name):
     for k, g in found[0].items():
         assert_close(found[1][k], g, rtol=1e-4, atol=1e-8)
 
+@slow
 def test_half_precision_is_held_to_the_pipeline_too():
     for name in ('Z-Image', 'Qwen-Image'):
         f = make(name)

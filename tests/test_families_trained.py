@@ -1,5 +1,5 @@
-"Every family added last, trained on a tiny pipeline by both objectives; the student is loaded and drawn with by plain diffusers."
-import json
+"Every family added last, trained on a tiny pipeline by both objectives; the student is loaded and drawn with by plain diffusers; all of them with NB_FLAGS=slow, else one."
+import json, os
 
 import diffusers
 import pytest
@@ -8,9 +8,7 @@ from torch.testing import assert_close
 
 from pdd_nb.config import Stage, load_config
 from pdd_nb.families import tiny_families
-from pdd_nb.matching import Match, Matching
 from pdd_nb.models import load_student, student_note
-from pdd_nb.objective import OBJECTIVES
 from pdd_nb.recorder import Recorder
 from pdd_nb.sampling import initial_noise, sample_images
 from pdd_nb.trainer import Trainer
@@ -18,14 +16,9 @@ from pdd_nb.trainer import Trainer
 NEW = ['FLUX.1 schnell', 'Chroma', 'Z-Image', 'FLUX.2 klein', 'FLUX.2 dev', 'Qwen-Image', 'Lumina 2', 'AuraFlow']
 PROMPTS = ['a small red star', 'a large blue circle above a star']
 
-class Short(Match):
-    "Matching with a short head start"
-    settings = Matching(head_start=2, levels=8, lr=5e-3)
-
 @pytest.fixture
 def quick(monkeypatch):
-    "A short form of matching, and no plots"
-    monkeypatch.setitem(OBJECTIVES, 'matching', Short)
+    "No plots"
     monkeypatch.setattr(Recorder, 'plots', lambda *a, **kw: None)
 
 def small(f, folder, *more):
@@ -34,6 +27,7 @@ def small(f, folder, *more):
               'model.teacher.guidance_scale': 3 if f.guidable else 1, 'model.student.num_inference_steps': 2, 'model.student.lora_rank': 4,
               'training.batch_size': 2, 'training.validate_every': 2, 'training.lr': 5e-3, 'training.lr_warmup': 0, 'training.ema': 0,
               'data.train_size': 2, 'data.valid_size': 2, 'curriculum.num_regions': 2, 'curriculum.update_interval': 2,
+              'distillation.matching.head_start': 2, 'distillation.matching.noise_levels': 8, 'distillation.matching.lr': 5e-3,
               'evaluation.prompts': 0, 'device': 'cpu', 'threads': 1, 'output': folder/'run'}
     return load_config('halving', *[f'{k}={v}' for k, v in values.items()], *more)
 
@@ -48,7 +42,9 @@ def by_diffusers_alone(run, f, prompts, noise):
     options = dict(num_inference_steps=note['num_inference_steps'], **f.scale_option(note['guidance_scale']), output_type='pt')
     return pipe(prompt=list(prompts), latents=f.pack(noise), height=f.resolution, width=f.resolution, **options).images
 
-@pytest.mark.parametrize('name', NEW)
+SLOW = 'slow' in os.environ.get('NB_FLAGS', '')
+
+@pytest.mark.parametrize('name', NEW if SLOW else ['Qwen-Image'])
 def test_trained_by_both_objectives_saved_and_reloaded_by_diffusers(name, quick, tmp_path):
     f = tiny_families([name])[name]
     f.pipe.save_pretrained(tmp_path/'teacher')

@@ -211,6 +211,21 @@ def test_parts_of_another_model_that_are_whole(folders, tmp_path):
         (p/'model_index.json').write_text(json.dumps(index), encoding='utf-8')
         refused(lambda: family_of(load_pipeline(p)), says='model.teacher.name: the ')
 
+def test_weights_that_are_there_in_half_precision_alone(folders, tmp_path):
+    whole = load_pipeline(folders['SD 1.5']).to(torch.float16)
+    whole.save_pretrained(tmp_path/'half', variant='fp16')
+    assert not list((tmp_path/'half').glob('*/model.safetensors'))
+    a, b = weights(whole), weights(load_pipeline(tmp_path/'half'))
+    for name in a: assert_close(b[name], a[name].float(), rtol=0, atol=0)
+
+def test_a_model_of_the_hub_that_needs_a_login(monkeypatch):
+    from types import SimpleNamespace
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+    for kind, status, says in ((GatedRepoError, 403, 'accept its conditions on https://huggingface.co/a/b, then log in'), (RepositoryNotFoundError, 401, 'if it is private, log in')):
+        def refuse(self, name, **kw): raise kind('no', response=SimpleNamespace(status_code=status, headers={}, request=None))
+        monkeypatch.setattr('huggingface_hub.HfApi.model_info', refuse)
+        refused(load_pipeline, 'a/b', says=says)
+
 def test_weights_that_overflow_in_half_precision(folders, tmp_path):
     p = copied(folders['SD 1.5'], tmp_path/'t')
     edit(p/'unet', lambda ts: ts | {'conv_in.weight': ts['conv_in.weight']*1e7})
