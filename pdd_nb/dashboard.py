@@ -568,14 +568,16 @@ class TrajectoryExplorer(Panel):
         t = self.cfg.model.teacher
         return few_step_teacher(t.name, self.device, self.note_of['resolution'], loras=teacher_loras(t))
 
-    def _student(self, folder):
-        "The pipeline of a student"
-        return load_student(folder, self.cfg.model.teacher.name, self.device, fuse=True)
-
     def _repr_mimebundle_(self, **kw):
         if not self.note.value:
             self.draw()
         return super()._repr_mimebundle_(**kw)
+
+# %% ../nbs/24_dashboard.ipynb #0b7c1d3e
+@patch
+def _student(self: TrajectoryExplorer, folder):
+    "The pipeline of a student"
+    return load_student(folder, self.cfg.model.teacher.name, self.device, fuse=True)
 
 # %% ../nbs/24_dashboard.ipynb #f8320c00
 @patch
