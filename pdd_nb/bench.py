@@ -45,15 +45,14 @@ def network_calls(trainer: Trainer) -> Callable: # with a stage that was started
             p.grad = None
     return calls
 
-# %% ../nbs/18_bench.ipynb #2992fa6e
-def matching_calls(trainer: Trainer) -> Callable: # with a stage of matching that was started
-    "A function that makes the calls of one training step of matching, at the student's last step"
+# %% ../nbs/18_bench.ipynb #f2e26d74
+def matching_calls(trainer: Trainer) -> Callable: # with a stage of matching at one step that was started
+    "A function that makes the calls of one training step of matching"
     objective, nets = trainer.objective, trainer.nets
     items = torch.arange(trainer.cfg.training.batch_size, device=trainer.device)
-    cond, last = trainer.feeds.train.conditions(items), len(objective.student) - 1
+    cond, t = trainer.feeds.train.conditions(items), objective.student.grid.t[torch.zeros_like(items)]
     shape = (len(items), *trainer.family.shape)
     xt = torch.randn(shape, generator=keyed(0, device=trainer.device), device=trainer.device)
-    t = objective.student.grid.t[torch.full_like(items, last)]
     def backward(role):
         pred, _ = nets.predict(role, xt, t, cond)
         pred.square().mean().backward()
@@ -61,8 +60,6 @@ def matching_calls(trainer: Trainer) -> Callable: # with a stage of matching tha
             p.grad = None
     def calls():
         with torch.no_grad():
-            for _ in range(last):
-                nets.predict('student', xt, t, cond)
             nets.predict('base', xt, t, cond)
             nets.predict('fake', xt, t, cond)
         backward('student')
@@ -112,9 +109,12 @@ def step_overhead(cfg: DistillConfig,
         cfg.output = folder
         trainer = Trainer(cfg, quiet=True)
         trainer.begin(resume=False)
-        for k, stage in enumerate(trainer.stages[:2]):
-            if k > 0:
-                trainer.state.stage = k
-                trainer.start_stage()
-            found[f'{stage.fine} to {stage.coarse} steps'] = stage_overhead(trainer, rounds, quiet)
+        for k, stage in enumerate(trainer.stages):
+            matched = stage.objective == 'matching'
+            if k > 1 and not (matched and stage.coarse == 1): continue
+            trainer.state.stage = k
+            trainer.start_stage()
+            if matched:
+                trainer.objective.began -= cfg.distillation.matching.head_start
+            found[stage.name] = stage_overhead(trainer, rounds, quiet)
     return found

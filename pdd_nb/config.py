@@ -281,7 +281,7 @@ def _typed(key, v, typ):
     "`v` as `typ`; raises a `ValueError` of one line"
     if typ is float:
         v = _number(v)
-    if typ is list and isinstance(v, (int, str)):
+    if typ is list and isinstance(v, (int, float, str)):
         v = [v]
     fits = isinstance(v, typ) and not (typ is int and isinstance(v, bool))
     if not fits:

@@ -573,6 +573,12 @@ class TrajectoryExplorer(Panel):
             self.draw()
         return super()._repr_mimebundle_(**kw)
 
+# %% ../nbs/24_dashboard.ipynb #0b7c1d3e
+@patch
+def _student(self: TrajectoryExplorer, folder):
+    "The pipeline of a student"
+    return load_student(folder, self.cfg.model.teacher.name, self.device, fuse=True)
+
 # %% ../nbs/24_dashboard.ipynb #f8320c00
 @patch
 def _make_widgets(self: TrajectoryExplorer, steps):

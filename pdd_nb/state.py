@@ -8,14 +8,13 @@ __all__ = ['FORMAT', 'keyed', 'save_state', 'save_tensors', 'load_tensors', 'has
 
 # %% ../nbs/01_state.ipynb #7db9b3b0
 import hashlib, json, math
-from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from . import __version__
-from .folders import MARKER, check_marked, current, read_json, read_marker, write_folder, write_text
+from .folders import check_marked, current, read_json, read_marker, write_folder, write_text
 
 # %% ../nbs/01_state.ipynb #35b7c475
 def keyed(seed, # of the run

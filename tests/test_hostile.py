@@ -1,6 +1,6 @@
 """Damaged and hostile files: understood, or refused in one line with a `ValueError`; never a traceback, a hang or a claim on memory.
 
-300 files and 300 configurations; with NB_FLAGS=slow, 10,000 configurations and 1,500 files."""
+300 configurations, 200 settings and 338 damaged files; with NB_FLAGS=slow 10,000, 2,000 and 2,000."""
 import io, json, os, random, resource, shutil, signal, struct, tarfile, time
 from pathlib import Path
 

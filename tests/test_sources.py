@@ -191,6 +191,12 @@ def test_changed_prompts_make_other_trajectories(tmp_path):
     store('fresh', ['a', 'bb'])
     assert contents(tmp_path/'tr') == contents(tmp_path/'fresh')
 
+@pytest.mark.parametrize('crop', ('center', 'random'))
+def test_the_number_of_workers_changes_nothing(tmp_path, crop):
+    folder(tmp_path/'d', 12)
+    for n in (1, 4): encode(Folder(tmp_path/'d'), tmp_path/f'by {n}', workers=n, crop=crop)
+    assert contents(tmp_path/'by 1') == contents(tmp_path/'by 4')
+
 # ---- a user is told
 
 def test_what_is_merged_or_left_out_is_told_each_time(tmp_path, caplog):

@@ -1,0 +1,4 @@
+from _typeshed import Incomplete
+
+__version__: str
+openmp: Incomplete

@@ -1,0 +1,36 @@
+from .config import Curriculum
+from .tracker import TimestepDivergenceTracker
+from _typeshed import Incomplete
+from torch import Tensor
+
+__all__ = ['SIGNALS', 'MODES', 'region_scores', 'region_weights', 'draw_steps', 'AdaptiveCurriculumScheduler', 'plot_weights']
+
+SIGNALS: Incomplete
+MODES: Incomplete
+
+def region_scores(tracker: TimestepDivergenceTracker, signal: str = 'divergence') -> Tensor: ...
+def region_weights(score: Tensor, share: Tensor, min_weight: float = 0.3, temperature: float = 1.0, max_ratio: float = 10.0) -> Tensor: ...
+def draw_steps(probs: Tensor, b, generator=None, stratified: bool = True) -> Tensor: ...
+
+class AdaptiveCurriculumScheduler:
+    correction: Incomplete
+    device: Incomplete
+    since: Incomplete
+    weights: Incomplete
+    cfg: Incomplete
+    num_regions: Incomplete
+    history: list[dict]
+    regions: Incomplete
+    share: Incomplete
+    probs: Incomplete
+    def __init__(self, cfg: Curriculum | None = None) -> None: ...
+    def start_stage(self, regions: Tensor, step: int = 0, device: str = 'cpu'): ...
+    def due(self, step): ...
+    score: Incomplete
+    rms: Incomplete
+    def update(self, step, tracker: TimestepDivergenceTracker) -> Tensor: ...
+    def sample(self, b, generator=None): ...
+    def state_dict(self) -> dict: ...
+    def load_state_dict(self, state, device: str = 'cpu') -> None: ...
+
+def plot_weights(history, ax=None): ...
