@@ -502,7 +502,7 @@ def _aimed_at(scheduler, flow: bool, xs: list[Tensor]) -> Tensor:
     steps = zip(xs, xs[1:], levels, levels[1:])
     return torch.cat([two_step_target(x, y, *here, *there) for x, y, here, there in steps])
 
-# %% ../nbs/24_dashboard.ipynb #a145abba
+# %% ../nbs/24_dashboard.ipynb #4ce833b4
 def _after_steps(pipe, keep) -> dict: # called with a timestep and latents
     "An argument of a pipeline's `__call__`, by which it calls `keep` after each step"
     def on_step_end(_, i, t, tensors):
@@ -601,11 +601,6 @@ def _make_widgets(self: TrajectoryExplorer, steps):
 def _images(self: TrajectoryExplorer, x: Tensor, side: int) -> Tensor:
     "The images of latents `(n,c,h,w)`, `(n,3,side,side)`"
     return resize_images(decode(self.teacher, x), side)
-
-@patch
-def _student(self: TrajectoryExplorer, folder):
-    "The pipeline of a student"
-    return load_student(folder, self.cfg.model.teacher.name, self.device, fuse=True)
 
 @patch
 def _walk(self: TrajectoryExplorer, who: str, prompt: str, steps: int, guidance: float, seed: int):

@@ -12,7 +12,7 @@ __all__ = ['EMBEDDED', 'PRECISIONS', 'UNET_TARGETS', 'ADAPTABLE', 'HALVES', 'PLA
            'check_teacher']
 
 # %% ../nbs/08_families.ipynb #08b62cd2
-import copy, difflib, hashlib, importlib, inspect, logging, math, warnings
+import difflib, hashlib, importlib, inspect, logging, math, warnings
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from importlib.resources import files
