@@ -28,7 +28,9 @@ def home(tmp_path_factory, quick):
     from pdd_nb.families import tiny_families
     d = tmp_path_factory.mktemp('home')
     tiny_families(['SD 1.5'])['SD 1.5'].pipe.save_pretrained(d/'teacher')
+    began = time.monotonic()
     train(d, d/'whole')
+    (d/'seconds').write_text(str(time.monotonic() - began))
     return d
 
 def configuration(home, folder, *more):
@@ -72,26 +74,45 @@ def step_of(folder):
     path = folder/'checkpoints/last/state.json'
     return json.loads(path.read_text())['step'] if path.exists() else 0
 
+# the same again
+
+def test_the_same_configuration_and_seed_give_the_same_bits(home, tmp_path):
+    train(home, tmp_path/'again')
+    assert_same(home/'whole', tmp_path/'again')
+
 # killed
 
+def killed_after(pid, seconds):
+    "Kill a process after a time; its status, which is 0 if it ended before"
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done: return os.waitstatus_to_exitcode(status)
+        time.sleep(.01)
+    os.kill(pid, signal.SIGKILL)
+    return wait(pid)
+
 def test_killed_at_random_moments(home, tmp_path):
-    "Each run is killed up to eight times, and at most `checkpoint_every` updates are redone"
+    "Each run is killed several times; what a checkpoint holds is never lost again"
     draw, kills, runs = random.Random(0), 0, 0
-    began = time.monotonic()
-    assert wait(fork(lambda: train(home, tmp_path/'timed'))) == 0
-    whole = time.monotonic() - began
+    whole = float((home/'seconds').read_text())
     while kills < (100 if SLOW else 2):
         d, runs = tmp_path/f'run{runs}', runs + 1
         for _ in range(8 if SLOW else 4):
             pid, before = fork(lambda: train(home, d)), step_of(d)
-            time.sleep(draw.uniform(0, whole*1.1))
-            os.kill(pid, signal.SIGKILL)
-            kills += wait(pid) == -signal.SIGKILL
+            began = time.monotonic()
+            status = killed_after(pid, draw.uniform(0, whole))
+            assert status in (0, -signal.SIGKILL)
+            kills += status != 0
+            if status == 0:
+                if not before: whole = time.monotonic() - began
+                break
             assert step_of(d) >= before
-        train(home, d)
+        if not is_finished(d): train(home, d)
         assert_same(home/'whole', d)
         assert not leftovers(d)
         shutil.rmtree(d)
+    print(f'{kills} kills in {runs} runs')
 
 CALLS = ('replace', 'rename', 'fsync', 'mkdir', 'rmdir', 'unlink')
 
@@ -113,6 +134,7 @@ def test_killed_where_a_file_is_half_written_or_moved(home, tmp_path):
     while status == 9:
         def child(): kill_at(n); train(home, tmp_path/'run')
         status, statuses, n = wait(fork(child)), statuses + 1, n + (3 if SLOW else 60)
+    print(f'{statuses - 1} kills, up to the change {n} of the file system')
     assert status == 0 and statuses > 2
     assert_same(home/'whole', tmp_path/'run')
     assert not leftovers(tmp_path/'run')
