@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from fastcore.basics import patch
 from torch import Tensor
 
 from .config import DistillConfig
@@ -90,15 +91,6 @@ class TrajectoryFeed:
         if self.held is None:
             self._store(lambda noise, cond: [noise], 0)
 
-    def _store(self, walk, steps, **how): # as for `store_trajectories`
-        "Store trajectories of some number of steps, or open the stored ones"
-        cfg, f = self.cfg, self.family
-        folder = Path(cfg.output).expanduser()/'trajectories'/f'{steps}-{self.split}'
-        seed = cfg.seed + (self.split == 'valid')
-        stored = store_trajectories(walk, f, self.prompts, noise_shape=f.shape, steps=steps, folder=folder, n=self.n,
-                                    seed=seed, dtype=torch.float32, batch=cfg.training.batch_size, quiet=self.quiet, **how)
-        self.held = Held(stored, f.device)
-
     def conditions(self, k: Tensor) -> dict:
         "Conditions of items `(b,)`"
         return self.held.conditions(k)
@@ -106,6 +98,17 @@ class TrajectoryFeed:
     def pair(self, teacher: Solver, k, i, noise, w, blocks=()): # as for `LatentFeed`; noise and blocks are not used
         "States at the beginning of the student's steps, the teacher's states two steps later, conditions"
         return *self.held.states(k, i), []
+
+# %% ../nbs/15a_feed.ipynb #eb2e3047
+@patch
+def _store(self: TrajectoryFeed, walk, steps, **how): # as for `store_trajectories`
+    "Store trajectories of some number of steps, or open the stored ones"
+    cfg, f = self.cfg, self.family
+    folder = Path(cfg.output).expanduser()/'trajectories'/f'{steps}-{self.split}'
+    seed = cfg.seed + (self.split == 'valid')
+    stored = store_trajectories(walk, f, self.prompts, noise_shape=f.shape, steps=steps, folder=folder, n=self.n,
+                                seed=seed, dtype=torch.float32, batch=cfg.training.batch_size, quiet=self.quiet, **how)
+    self.held = Held(stored, f.device)
 
 # %% ../nbs/15a_feed.ipynb #15a00017
 @dataclass

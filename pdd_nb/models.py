@@ -60,12 +60,14 @@ class Networks(nn.Module):
         self.layers: list[BaseTunerLayer] = []          # modules with adapters
         self.add_role('student')
 
-    def _add_guidance_input(self):
-        "Add an input for the guidance scale to the network"
-        if self.rank:
-            raise ValueError('model.student.lora_rank: expected 0 with a range of guidance scales (the network gets '
-                             f'an input for the scale, which a LoRA cannot carry), got {self.rank}')
-        self.family.add_guidance_input()
+# %% ../nbs/09_models.ipynb #669534fc
+@patch
+def _add_guidance_input(self: Networks):
+    "Add an input for the guidance scale to the network"
+    if self.rank:
+        raise ValueError('model.student.lora_rank: expected 0 with a range of guidance scales (the network gets '
+                         f'an input for the scale, which a LoRA cannot carry), got {self.rank}')
+    self.family.add_guidance_input()
 
 # %% ../nbs/09_models.ipynb #b05f3977
 @patch(as_prop=True)

@@ -76,6 +76,7 @@ def gemma(layers=1):
                                   num_attention_heads=2, num_key_value_heads=1, head_dim=8)
     return transformers.Gemma2Model(c)
 
+# %% ../nbs/08a_tiny.ipynb #7e3cd9f6
 def qwen_config(layers):
     "A language model of width 16"
     return transformers.Qwen3Config(vocab_size=len(WORDS), hidden_size=16, intermediate_size=16, num_hidden_layers=layers,
