@@ -73,7 +73,6 @@ def trajectory(pipe, prompt: str, steps: int, guidance: float = 1.0, seed: int =
 def decode(pipe, x: Tensor) -> Tensor: ...
 
 class TrajectoryExplorer(Panel):
-    folder: Incomplete
     grid: Incomplete
     note_of: Incomplete
     own: Incomplete
@@ -81,11 +80,15 @@ class TrajectoryExplorer(Panel):
     prompt: Incomplete
     seed: Incomplete
     steps: Incomplete
+    run: Incomplete
     cfg: Incomplete
+    student: Incomplete
     walk: Incomplete
     def __init__(self, run, steps=(1, 2, 4, 8)) -> None: ...
     @cached_property
-    def pipes(self) -> dict: ...
+    def device(self) -> str: ...
+    @cached_property
+    def teacher(self): ...
     far: Incomplete
     def draw(self): ...
 

@@ -7,7 +7,7 @@ from peft import LoraConfig
 from torch import Tensor, nn
 from typing import Any
 
-__all__ = ['EMBEDDED', 'PRECISIONS', 'asset', 'quiet_loading', 'first_line', 'writing', 'weights_fingerprint', 'UNET_TARGETS', 'Family', 'full_precision', 'ADAPTABLE', 'check_targets', 'HALVES', 'SDXL', 'PixArtSigma', 'SD3', 'PLAIN_FLOW', 'EvenFlow', 'Flux', 'INSTRUCTION', 'Sana', 'Chroma', 'ZImage', 'Flux2Klein', 'QwenImage', 'Lumina2', 'AuraFlow', 'LOADING', 'UNUSED', 'load_whole', 'check_finite', 'pipeline_class', 'model_parts', 'hub_reachable', 'hub_folder', 'FAMILIES', 'family_of', 'frozen', 'load_pipeline', 'tiny_families', 'own_images', 'pipeline_images', 'check_steps', 'PLAIN_STEPS', 'check_teacher']
+__all__ = ['EMBEDDED', 'PRECISIONS', 'asset', 'quiet_loading', 'first_line', 'writing', 'weights_fingerprint', 'UNET_TARGETS', 'Family', 'full_precision', 'ADAPTABLE', 'check_targets', 'HALVES', 'SDXL', 'PixArtSigma', 'SD3', 'PLAIN_FLOW', 'EvenFlow', 'Flux', 'INSTRUCTION', 'Sana', 'Chroma', 'ZImage', 'Flux2Klein', 'Flux2', 'QwenImage', 'Lumina2', 'AuraFlow', 'LOADING', 'UNUSED', 'load_whole', 'check_finite', 'pipeline_class', 'model_parts', 'hub_reachable', 'hub_folder', 'FAMILIES', 'family_of', 'frozen', 'load_pipeline', 'tiny_families', 'own_images', 'pipeline_images', 'check_steps', 'PLAIN_STEPS', 'check_teacher']
 
 EMBEDDED: str
 PRECISIONS: Incomplete
@@ -227,6 +227,12 @@ class Flux2Klein(EvenFlow):
     def statistics(self): ...
     def from_vae(self, z: Tensor): ...
     def to_vae(self, z: Tensor): ...
+
+class Flux2(Flux2Klein):
+    pipeline: str
+    distilled: Incomplete
+    guidable: Incomplete
+    def null(self, negative: str = ''): ...
 
 class QwenImage(Flux):
     pipeline: str

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from typing import Any
 
-__all__ = ['matching_gradient', 'matching_loss', 'tilted', 'within', 'MatchingDraws', 'Match']
+__all__ = ['matching_gradient', 'matching_loss', 'tilted', 'within', 'MatchingDraws', 'Match', 'prompt_distance']
 
 def matching_gradient(x: Tensor, real: Tensor, fake: Tensor, floor: float = 0.05): ...
 def matching_loss(x: Tensor, gradient: Tensor) -> Tensor: ...
@@ -27,13 +27,16 @@ class MatchingDraws:
 
 class Match(CurriculumObjective):
     settings: Incomplete
+    roles: Incomplete
     criterion: str
     terms: Incomplete
     updaters: Incomplete
     curriculum: Incomplete
     lag: Incomplete
     images: deque
+    reference: Any
     began: int
+    anchor: float
     student: Any
     base: Any
     fake: Any
@@ -56,5 +59,8 @@ class Match(CurriculumObjective):
     def read(self, step) -> dict: ...
     def diverged(self, step, reason) -> str: ...
     def solvers(self) -> dict: ...
+    def plots(self) -> dict: ...
     def state_dict(self) -> dict: ...
     def load_state_dict(self, state) -> None: ...
+
+def prompt_distance(student, teacher) -> Tensor: ...

@@ -26,12 +26,14 @@ class Objective:
     cfg: Incomplete
     feeds: Incomplete
     nets: Incomplete
+    roles: tuple[str, ...]
     criterion: str
     terms: tuple[str, ...]
     device: Incomplete
     updaters: Incomplete
     stage: Any
     sums: Incomplete
+    bad: Incomplete
     def __init__(self, cfg: DistillConfig, nets: Networks, feeds: Feeds, accelerator) -> None: ...
     def start(self, stage: Stage, step): ...
     def draw(self, step, n) -> Any: ...

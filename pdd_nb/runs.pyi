@@ -1,8 +1,10 @@
 from .config import DistillConfig
 from _typeshed import Incomplete
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ['RUN_FILES', 'RUN_ENTRIES', 'RUN_PATTERNS', 'student_name', 'run_entries', 'is_run', 'is_finished', 'FREE_KEYS', 'check_same', 'check_run', 'open_run', 'MARKS']
+__all__ = ['RUN_FILES', 'RUN_ENTRIES', 'RUN_PATTERNS', 'student_name', 'run_entries', 'is_run', 'is_finished', 'FREE_KEYS', 'check_same', 'check_run', 'open_run', 'MARKS', 'KEPT', 'repair_checkpoints', 'Interrupted', 'handled', 'raise_interrupted', 'Noted', 'noted_signals']
 
 RUN_FILES: Incomplete
 RUN_ENTRIES: Incomplete
@@ -20,3 +22,22 @@ def check_run(cfg: DistillConfig, resume: bool = True): ...
 def open_run(cfg: DistillConfig, resume: bool = True) -> Path: ...
 
 MARKS: Incomplete
+KEPT: str
+
+def repair_checkpoints(folder) -> None: ...
+
+class Interrupted(KeyboardInterrupt):
+    number: Incomplete
+    def __init__(self, number) -> None: ...
+
+@contextmanager
+def handled(handler) -> Generator[None]: ...
+def raise_interrupted(number, frame) -> None: ...
+
+class Noted:
+    number: int
+    def __init__(self) -> None: ...
+    def __call__(self, number, frame=None) -> None: ...
+
+@contextmanager
+def noted_signals() -> Generator[Incomplete]: ...

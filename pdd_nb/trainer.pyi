@@ -32,11 +32,11 @@ class Trainer:
     main: Incomplete
     quiet: Incomplete
     recorder: Incomplete
+    stages: Incomplete
     accelerator: Incomplete
     loggers: Incomplete
     family: Incomplete
     nets: Incomplete
-    stages: Incomplete
     feeds: Any
     objective: Any
     objectives: dict[str, Objective]
@@ -67,15 +67,16 @@ class Trainer:
 class Guard:
     device: Incomplete
     limit: Incomplete
-    n: Incomplete
     RISE: float
     LEAST: float
     LARGEST: float
     first: Any
     sum: Incomplete
+    finite: Incomplete
     def __init__(self, device) -> None: ...
     def start_stage(self, weights) -> None: ...
     def add(self, loss: Tensor): ...
+    n: int
     def reason(self, weights, reduce=...) -> str: ...
 
 def distill(cfg: DistillConfig, resume: bool = True, quiet: bool = False): ...
