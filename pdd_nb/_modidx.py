@@ -531,6 +531,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'pdd_nb.export._ldm_layer': ('export.html#_ldm_layer', 'pdd_nb/export.py'),
                                'pdd_nb.export._ldm_middle': ('export.html#_ldm_middle', 'pdd_nb/export.py'),
                                'pdd_nb.export._ldm_sampler': ('export.html#_ldm_sampler', 'pdd_nb/export.py'),
+                               'pdd_nb.export._loras_text': ('export.html#_loras_text', 'pdd_nb/export.py'),
                                'pdd_nb.export._names': ('export.html#_names', 'pdd_nb/export.py'),
                                'pdd_nb.export._number': ('export.html#_number', 'pdd_nb/export.py'),
                                'pdd_nb.export._places': ('export.html#_places', 'pdd_nb/export.py'),

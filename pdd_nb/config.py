@@ -558,7 +558,9 @@ def find_model(name, # 'embedded', a folder, or an id on the hub
         if is_file(key, Path(name)/index): return name
         raise ValueError(f'{key}: {name} has no {index}; expected a folder in the format of diffusers or '
                          'transformers')
-    if is_file(key, name): raise ValueError(f"{key}: {name} is a file; expected a folder in diffusers' format")
+    if is_file(key, name):
+        how = '; `from_single_file(file).save_pretrained(folder)` of its pipeline makes one' if index == 'model_index.json' else ''
+        raise ValueError(f"{key}: {name} is a file; expected a folder in diffusers' format{how}")
     if _HUB.fullmatch(name) and not name.startswith('.'): return name
     known = ' or '.join(map(repr, allowed))
     raise ValueError(f'{key}: cannot load {_short(name)}: no such folder; expected {known}, a folder, or an id '

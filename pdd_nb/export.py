@@ -278,6 +278,11 @@ def card_data(students, # list of `ExportedStudent`
                          eval_results=results or None,
                          widget=[dict(text=prompt, output=dict(url=image))])
 
+# %% ../nbs/23_export.ipynb #59b56839
+def _loras_text(note) -> str: # of a student
+    "The LoRAs in the weights of a student's teacher, with their strengths"
+    return ', '.join(f'{name} ({_number(scale)})' for name, scale in note.get('loras') or [])
+
 # %% ../nbs/23_export.ipynb #8c23000e
 def _training_facts(s: ExportedStudent) -> dict:
     "How a student was trained, as text by heading"
@@ -285,7 +290,7 @@ def _training_facts(s: ExportedStudent) -> dict:
     t, teacher = c['training'], c['model']['teacher']
     batch = t['batch_size']*t['accumulation']*summary.get('processes', 1)
     facts = {'steps': s.steps, "teacher's steps": teacher['num_inference_steps']}
-    facts['LoRAs of the teacher'] = ', '.join(f'{name} ({_number(w)})' for name, w in s.note.get('loras') or [])
+    facts['LoRAs of the teacher'] = _loras_text(s.note)
     facts['guidance folded in'] = _number(teacher['guidance_scale'])
     facts['LoRA rank'] = c['model']['student']['lora_rank'] or 'all weights'
     facts |= {'updates': summary.get('steps', ''), 'batch': batch}

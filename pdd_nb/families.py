@@ -12,7 +12,7 @@ __all__ = ['EMBEDDED', 'PRECISIONS', 'UNET_TARGETS', 'ADAPTABLE', 'HALVES', 'PLA
            'check_teacher']
 
 # %% ../nbs/08_families.ipynb #08b62cd2
-import difflib, hashlib, importlib, inspect, logging, math
+import difflib, hashlib, importlib, inspect, logging, math, warnings
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from importlib.resources import files
@@ -62,7 +62,9 @@ def quiet_loading():
         lib.disable_progress_bar()
         lib.set_verbosity_error()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', FutureWarning)
+            yield
     finally:
         for lib, level, bars in before:
             lib.set_verbosity(level)
@@ -937,7 +939,7 @@ class AuraFlow(EvenFlow):
 
     def blocks(self): return [f'joint_transformer_blocks.{len(self.net.joint_transformer_blocks)//2}']
 
-# %% ../nbs/08_families.ipynb #812226cc
+# %% ../nbs/08_families.ipynb #e9b00aa2
 def variant_of(folder) -> str | None: # of a model's weights
     "The variant, such as fp16, of which a folder has all its files"
     names = [p.name.split('.') for p in Path(folder).glob('*.safetensors')]
@@ -1007,7 +1009,7 @@ def model_parts(folder) -> dict:
             found[part] = cls
     return found
 
-# %% ../nbs/08_families.ipynb #d617e376
+# %% ../nbs/08_families.ipynb #18b75499
 def _hub_refusal(name, e: HfHubHTTPError) -> str:
     "Why the hub does not give a model, and what to do"
     if isinstance(e, GatedRepoError):
@@ -1105,7 +1107,7 @@ def _local_folder(name, key):
     if place == EMBEDDED: return asset('teacher')
     return place if Path(place).is_dir() else hub_folder(place, key)
 
-# %% ../nbs/08_families.ipynb #f1200846
+# %% ../nbs/08_families.ipynb #1bcb8380
 def add_lora(pipe, name, scale, # of a LoRA: a file, a folder or an id on the hub; its strength
              key='model.teacher.loras'): # for errors
     "Add a LoRA to the weights of a pipeline"
@@ -1136,12 +1138,12 @@ def load_pipeline(name=EMBEDDED, # 'embedded', a folder, or an id on the hub
         except LOADING as e: raise _unloadable(name, e, key) from None
         for lora, scale in loras:
             add_lora(pipe, lora, scale)
-    pipe = frozen(pipe).to(device, dtype) if loras else frozen(pipe).to(device)
+        pipe = frozen(pipe).to(device, dtype) if loras else frozen(pipe).to(device)
     for part in parts:
         check_finite(getattr(pipe, part), f'{key}: {part} of {name}')
     return pipe
 
-# %% ../nbs/08_families.ipynb #7119b54c
+# %% ../nbs/08_families.ipynb #0b7e624e
 def load_teacher(t: Teacher, device='cpu', dtype=torch.float32) -> Family: # settings
     "The family of a teacher, with its LoRAs in its weights"
     loras = teacher_loras(t)
