@@ -4,10 +4,11 @@ from _typeshed import Incomplete
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-__all__ = ['select', 'expand_conditions', 'Networks', 'save_student', 'few_step_teacher', 'check_note', 'student_folders', 'student_note', 'load_student', 'student_hash']
+__all__ = ['select', 'expand_conditions', 'use_channels_last', 'Networks', 'save_student', 'few_step_teacher', 'check_note', 'student_folders', 'student_note', 'load_student', 'student_hash']
 
 def select(cond, idx) -> dict: ...
 def expand_conditions(cond, n) -> dict: ...
+def use_channels_last(family: Family): ...
 
 class Networks(nn.Module):
     cfg: Incomplete
