@@ -33,7 +33,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from .config import DistillConfig, Evaluation, check, find_model, teacher_loras
 from .data import image_files, read_image, read_prompts, square
 from .families import EMBEDDED, LOADING, asset, check_finite, family_of, first_line, hub_reachable, load_whole
-from .folders import MARKER, expand, read_json, read_marker
+from .folders import MARKER, expand, read_json, read_marker, tidy
 from .losses import feature_loss
 from .models import few_step_teacher, load_student, student_folders, student_hash, student_note
 from .sampling import grid_image, require_finite, resize_images, sample_images, save_whole
@@ -725,7 +725,8 @@ def _save_evaluation(run, res):
 
 # %% ../nbs/14_evaluation.ipynb #7a1e0c04
 def _remove_checkpoint(folder):
-    "Delete the checkpoint of a finished evaluation, file by file as its marker says"
+    "Delete the checkpoint of a finished evaluation, file by file as its marker says, and what a kill left of others"
+    tidy(folder)
     for name in [*read_marker(folder)['files'], MARKER]:
         (folder/name).unlink(missing_ok=True)
     if folder.is_dir() and not any(folder.iterdir()):
@@ -786,6 +787,7 @@ def evaluate_run(checkpoint, # folder of a run, all of whose students are evalua
     res = dict(student=student, teacher=note['teacher'], fingerprint=note['fingerprint']) | done
     own = f"student, {_steps(note['num_inference_steps'])}"
     res['targets'] = targets(res['results'][own], metrics)
+    _log.info('the figures:\n%s', results_table(res['results']))            # before a full disk can lose them
     _save_evaluation(run, res)
     save_grid(run/'grid.png', _evaluation_grid(models, cfg.evaluation, options), student)
     _remove_checkpoint(run/'checkpoints'/'evaluation')

@@ -60,6 +60,13 @@ class Clock:
         elapsed, self.started = now - self.started, now
         return elapsed
 
+# %% ../nbs/16_trainer.ipynb #857238c4
+def _accelerator(cfg: DistillConfig, roles) -> Accelerator: # names of the trained roles
+    "The accelerator of a run"
+    AcceleratorState._reset_state()                            # allows another precision in the same process
+    wrapping = DistributedDataParallelKwargs(find_unused_parameters=len(roles) > 1)         # one role has its turn
+    return Accelerator(mixed_precision=cfg.training.precision, cpu=cfg.device == 'cpu', kwargs_handlers=[wrapping])
+
 # %% ../nbs/16_trainer.ipynb #f23cb6fa
 class Trainer:
     "Distils a teacher, stage by stage"
@@ -73,9 +80,7 @@ class Trainer:
             torch.set_num_threads(cfg.threads)
         self.stages = configured_stages(cfg) if stages is None else stages
         roles = _trained_roles(self.stages)
-        AcceleratorState._reset_state()                        # allows another precision in the same process
-        wrapping = DistributedDataParallelKwargs(find_unused_parameters=len(roles) > 1)     # one role has its turn
-        self.accelerator = Accelerator(mixed_precision=t.precision, cpu=cfg.device == 'cpu', kwargs_handlers=[wrapping])
+        self.accelerator = _accelerator(cfg, roles)
         self.device, self.main = self.accelerator.device, self.accelerator.is_main_process
         self.loggers = ready_loggers(t.tracker)
         self.family = family or _load_family(cfg, self.device)

