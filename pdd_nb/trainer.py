@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from .config import DistillConfig, check, students
 from .config import stages as configured_stages
 from .data import check_source
-from .families import PRECISIONS, family_of, load_pipeline
+from .families import PRECISIONS, load_teacher
 from .feed import open_feeds
 from .folders import expand, flush, names_path, only_writer, write_text
 from .loggers import ExperimentLog, ready_loggers
@@ -121,8 +121,7 @@ def _networks(cfg, family, roles) -> Networks:
 
 def _load_family(cfg, device):
     "Load the teacher of a configuration"
-    t = cfg.model.teacher
-    return family_of(load_pipeline(t.name, device, PRECISIONS[cfg.training.precision]), t.name, t.resolution)
+    return load_teacher(cfg.model.teacher, device, PRECISIONS[cfg.training.precision])
 
 @patch(as_prop=True)
 def step(self: Trainer) -> int:

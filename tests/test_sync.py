@@ -59,15 +59,14 @@ def result_row(label, r):
     return '| ' + ' | '.join([label, str(r['nfe']), *shown]) + ' |'
 
 def result_rows():
-    "The table of the main job, of halving alone, and of the long run"
-    found = {k: json.loads((root/f'nbs/results/{k}.json').read_text())['results'] for k in ('default', 'halving', 'long')}
+    "The table of the long run, and the student of halving alone"
+    found = {k: json.loads((root/f'nbs/results/{k}.json').read_text())['results'] for k in ('long', 'halving')}
     lines = []
-    for name, r in found['default'].items():
+    for name, r in found['long'].items():
         guided = name.startswith('teacher') and r['guidance'] > 1
         label = re.sub(r' (steps?)$', r' guided \1', name) if guided else name
         lines.append(result_row(f'**{label}**' if name.startswith('student') else label, r))
-    lines.append(result_row('`--config halving`: student, 4 steps', found['halving']['student, 4 steps']))
-    return lines + [result_row(f'`--config long`: {name}', r) for name, r in found['long'].items() if name.startswith('student')]
+    return [*lines, result_row('halving alone, 4 steps (2,000 prompts)', found['halving']['student, 4 steps'])]
 
 def test_figures_of_the_readme():
     "The rows of the table are those of the stored evaluations"
