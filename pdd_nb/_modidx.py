@@ -1365,6 +1365,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'pdd_nb.trainer.Trainer.train_step': ('trainer.html#trainer.train_step', 'pdd_nb/trainer.py'),
                                 'pdd_nb.trainer._accelerator': ('trainer.html#_accelerator', 'pdd_nb/trainer.py'),
                                 'pdd_nb.trainer._check_files': ('trainer.html#_check_files', 'pdd_nb/trainer.py'),
+                                'pdd_nb.trainer._check_processes': ('trainer.html#_check_processes', 'pdd_nb/trainer.py'),
                                 'pdd_nb.trainer._group': ('trainer.html#_group', 'pdd_nb/trainer.py'),
                                 'pdd_nb.trainer._largest': ('trainer.html#_largest', 'pdd_nb/trainer.py'),
                                 'pdd_nb.trainer._load_family': ('trainer.html#_load_family', 'pdd_nb/trainer.py'),

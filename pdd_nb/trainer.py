@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from fastcore.basics import patch
 from torch import Tensor
@@ -64,8 +64,15 @@ class Clock:
 def _accelerator(cfg: DistillConfig, roles) -> Accelerator: # names of the trained roles
     "The accelerator of a run"
     AcceleratorState._reset_state()                            # allows another precision in the same process
-    wrapping = DistributedDataParallelKwargs(find_unused_parameters=len(roles) > 1)         # one role has its turn
-    return Accelerator(mixed_precision=cfg.training.precision, cpu=cfg.device == 'cpu', kwargs_handlers=[wrapping])
+    accelerator = Accelerator(mixed_precision=cfg.training.precision, cpu=cfg.device == 'cpu')
+    _check_processes(roles, accelerator.num_processes)
+    return accelerator
+
+def _check_processes(roles, n): # names of the trained roles; number of processes
+    "Several roles are trained in one process"
+    if n > 1 and len(roles) > 1:
+        raise ValueError(f'distillation.matching.students: expected [] with {n} processes (matching trains in one); '
+                         'set it so, or take --config halving')
 
 # %% ../nbs/16_trainer.ipynb #f23cb6fa
 class Trainer:

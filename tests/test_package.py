@@ -33,7 +33,6 @@ def test_wheel_works_from_an_empty_folder(dist, tmp_path):
 
 TINY = ['model.teacher.num_inference_steps=8', 'model.student.num_inference_steps=4', 'model.student.lora_rank=4', 'training.steps=6', 'training.validate_every=3',
         'data.train_size=32', 'data.valid_size=8', 'evaluation.prompts=0', 'curriculum.update_interval=2', 'device=cpu', 'threads=1', 'distillation.matching.students=[]']
-MATCHED = ['distillation.matching.students=[4]', 'distillation.matching.updates=3', 'distillation.matching.head_start=1']
 
 def train(out, *args, processes=1, stop_at=None):
     "The metrics of a run by `pdd-train`, or, to cut it short, by a script"
@@ -49,9 +48,8 @@ def train(out, *args, processes=1, stop_at=None):
     return [json.loads(l) for l in (out/'metrics.jsonl').read_text().splitlines()]
 
 def test_two_processes_train_as_one(tmp_path):
-    two = train(tmp_path/'two', 'training.batch_size=4', *MATCHED, processes=2)
-    one = train(tmp_path/'one', 'training.batch_size=4', 'training.accumulation=2', *MATCHED)
-    assert any('fake' in m for m in two)
+    two = train(tmp_path/'two', 'training.batch_size=4', processes=2)
+    one = train(tmp_path/'one', 'training.batch_size=4', 'training.accumulation=2')
     assert [m['step'] for m in two] == [m['step'] for m in one]
     # the same items, grid steps and noise: equal but for rounding
     for a, b in zip(two, one, strict=True):
@@ -60,7 +58,7 @@ def test_two_processes_train_as_one(tmp_path):
 
 def test_two_processes_resume(tmp_path):
     "Cut between two readings and gone on with, two processes end as if they had not been cut"
-    args = ['training.batch_size=4', 'training.steps=4', 'training.validate_every=4', 'curriculum.update_interval=4', *MATCHED]
+    args = ['training.batch_size=4', 'training.steps=4', 'training.validate_every=4', 'curriculum.update_interval=4']
     whole = train(tmp_path/'whole', *args, processes=2)
-    train(tmp_path/'cut', *args, processes=2, stop_at=6)
+    train(tmp_path/'cut', *args, processes=2, stop_at=2)
     for a, b in zip(train(tmp_path/'cut', *args, processes=2), whole, strict=True): assert a == pytest.approx(b, rel=1e-5)
