@@ -316,7 +316,10 @@ def check_free(folder, key='output'): # setting or option that names the folder,
 def only_writer(folder, key='output'): # as for `check_free`
     "Context in which no other process may write to a folder; `ValueError` if one does"
     folder = expand(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise ValueError(f'{key}: cannot write to {folder} ({e.strerror}); choose another folder') from None
     with _locked(folder, key):
         write_text(folder/WRITER, f'process {os.getpid()} on {socket.gethostname()}')
         yield
