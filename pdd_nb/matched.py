@@ -83,7 +83,7 @@ def _guides(settings: list, levels) -> dict: # of each run; noise levels
 @patch(as_prop=True)
 def anchored(self: MatchingCohort) -> bool:
     "Whether the first step is anchored, not matched"
-    return self.settings.anchor > 0 and len(self.grid) > 1
+    return self.settings.anchor[0] > 0 and len(self.grid) > 1
 
 # %% ../nbs/07c_matched_mixture.ipynb #f8842b8c
 @patch
@@ -161,7 +161,7 @@ def update_students(self: MatchingCohort, k, total) -> Tensor | None: # update; 
     "One update of the students; returns the points that were matched"
     first, start, R = self.pick('step', k), self.normal('start', k), len(self.runs)
     if first == 0 and self.anchored:
-        loss = self.settings.anchor*self.anchor_losses(start)
+        loss = self.settings.anchor[0]*self.anchor_losses(start)
         self.roles['student'].step(loss.view(R, -1), total)
         return None
     x = self.sample(first, start)
