@@ -353,7 +353,7 @@ def check_finite_rows(x: Tensor, # `(b,...)`
                  what # 'latents'; 'text embeddings'
                 ):
     "Raise `ValueError` with the names of the rows that hold infinities or NaN"
-    finite = x.flatten(1).isfinite().all(1).tolist()
+    finite = x.reshape(len(x), -1).isfinite().all(1).tolist()
     bad = [n if len(n) <= 60 else f'{n[:60]}...' for n, ok in zip(names, finite) if not ok]
     if not bad: return
     key, advice = 'data.source', 'remove them or mend them'
