@@ -153,7 +153,7 @@ def _check_inputs(cfg): # a configuration
     check_source(cfg.data)
 
 # %% ../nbs/25_cli.ipynb #20ac4a0a
-@command('pdd-train --config default training.steps=50 --output runs/short')
+@command('pdd-train --config halving training.steps=50 --output runs/short')
 def pdd_train(*overrides: str, # settings as key=value, such as training.lr=1e-4
               config: str = 'default', # a shipped configuration (default, long, sd15, ...) or the path of a YAML file
               output: str = None, # folder of the run, instead of the configuration's

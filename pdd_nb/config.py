@@ -6,9 +6,9 @@
 __all__ = ['SEED', 'NAMES', 'COUNTS', 'AMOUNTS', 'FALLING', 'SIDE', 'FILLED', 'SIGNALS', 'WANTED', 'PATHS', 'Rule', 'at_least',
            'more_than', 'between', 'below', 'one_of', 'setting', 'Teacher', 'Student', 'Model', 'Matching',
            'Distillation', 'Curriculum', 'Data', 'Training', 'Evaluation', 'DistillConfig', 'all_keys', 'get_key',
-           'choices', 'config_from', 'override', 'halvings', 'Stage', 'for_each', 'teacher_loras', 'stages', 'students',
-           'expand_paths', 'check', 'shipped', 'config_path', 'load_config', 'save_config', 'is_file', 'is_folder',
-           'protocol_from', 'check_writable', 'find_model', 'check_files']
+           'choices', 'config_from', 'override', 'halvings', 'steps_name', 'Stage', 'for_each', 'teacher_loras',
+           'stages', 'students', 'expand_paths', 'check', 'shipped', 'config_path', 'load_config', 'save_config',
+           'is_file', 'is_folder', 'protocol_from', 'check_writable', 'find_model', 'check_files']
 
 # %% ../nbs/00_config.ipynb #38704a98
 import difflib, json, math, os, re, stat
@@ -354,6 +354,10 @@ def halvings(start, target): # steps of the first teacher and of the last studen
                      f'not to {target}; use one of these, or a teacher of {target} times a power of two')
 
 # %% ../nbs/00_config.ipynb #dfdc82fa
+def steps_name(n) -> str:
+    "Such as '1 step' or '4 steps'"
+    return f'{n} step' + 's'*(n != 1)
+
 @dataclass(frozen=True)
 class Stage:
     "What a run does between two changes of its objective or its teacher"
@@ -366,7 +370,7 @@ class Stage:
     def name(self):
         "Such as '8 to 4 steps', or '4 steps, matching'"
         if self.objective == 'halving': return f'{self.fine} to {self.coarse} steps'
-        return f'{self.coarse} step' + 's'*(self.coarse != 1) + f', {self.objective}'
+        return f'{steps_name(self.coarse)}, {self.objective}'
 
 # %% ../nbs/00_config.ipynb #dd3a6d9c
 def for_each(keys, values) -> dict:
@@ -382,7 +386,7 @@ def stages(c: DistillConfig) -> list[Stage]:
     m, first, last = c.distillation.matching, c.model.teacher.num_inference_steps, c.model.student.num_inference_steps
     halved = [Stage('halving', 2*n, n, k) for n, k in for_each(halvings(first, last), c.training.steps).items()]
     matched = [Stage('matching', first, n, m.head_start + k) for n, k in for_each(m.students, m.updates).items()]
-    return sorted(halved + matched, key=lambda s: (-s.coarse, s.objective))
+    return sorted(halved + matched, key=lambda s: -s.coarse)        # stable: halving to a number of steps comes first
 
 # %% ../nbs/00_config.ipynb #f71e1ad3
 def students(c: DistillConfig) -> list[int]:

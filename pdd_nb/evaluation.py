@@ -30,7 +30,7 @@ from tqdm.auto import tqdm
 from transformers import CLIPModel, CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from .config import DistillConfig, Evaluation, check, find_model, teacher_loras
+from .config import DistillConfig, Evaluation, check, find_model, steps_name, teacher_loras
 from .data import image_files, read_image, read_prompts, square
 from .families import EMBEDDED, LOADING, asset, check_finite, family_of, first_line, hub_reachable, load_whole
 from .folders import MARKER, expand, read_json, read_marker, tidy
@@ -733,10 +733,6 @@ def _remove_checkpoint(folder):
         folder.rmdir()
 
 # %% ../nbs/14_evaluation.ipynb #45cf8165
-def _steps(n) -> str:
-    "Such as '1 step' or '4 steps'"
-    return f'{n} step' + 's'*(n != 1)
-
 def _teachers(pipe, t, notes) -> dict: # its pipeline and settings; of the students
     "The teacher in its own steps, in as many as the first student takes, and with as many calls as each student takes"
     f, few, scale = family_of(pipe), notes[0]['num_inference_steps'], t.guidance_scale
@@ -745,7 +741,7 @@ def _teachers(pipe, t, notes) -> dict: # its pipeline and settings; of the stude
         for n in [note['num_inference_steps'] for note in notes]:
             counts += [(1, f.unguided)] if n == 1 else [(n//2, scale)]*(n % 2 == 0)
     plain = {(n, w): ' unguided'*(w == f.unguided < scale) for n, w in counts}
-    return {f'teacher, {_steps(n)}{said}': (pipe, n, w) for (n, w), said in plain.items()}
+    return {f'teacher, {steps_name(n)}{said}': (pipe, n, w) for (n, w), said in plain.items()}
 
 def _compared(checkpoint, cfg): # folder of a run or of a student; configuration
     "The pipelines of an evaluation, by name"
@@ -756,7 +752,7 @@ def _compared(checkpoint, cfg): # folder of a run or of a student; configuration
     models = _teachers(teacher, t, [note for _, note in found])
     for folder, note in found:
         student = load_student(folder, t.name, device, fuse=True)
-        models[f"student, {_steps(note['num_inference_steps'])}"] = (student, note['num_inference_steps'], note['guidance_scale'])
+        models[f"student, {steps_name(note['num_inference_steps'])}"] = (student, note['num_inference_steps'], note['guidance_scale'])
     return models
 
 # %% ../nbs/14_evaluation.ipynb #7a1e0c05
@@ -785,7 +781,7 @@ def evaluate_run(checkpoint, # folder of a run, all of whose students are evalua
     options = dict(resolution=note['resolution'], negative=cfg.model.teacher.negative_prompt)
     done = evaluate(models, cfg.evaluation, run/'checkpoints'/'evaluation', progress, student=student, **options)
     res = dict(student=student, teacher=note['teacher'], fingerprint=note['fingerprint']) | done
-    own = f"student, {_steps(note['num_inference_steps'])}"
+    own = f"student, {steps_name(note['num_inference_steps'])}"
     res['targets'] = targets(res['results'][own], metrics)
     _log.info('the figures:\n%s', results_table(res['results']))            # before a full disk can lose them
     _save_evaluation(run, res)

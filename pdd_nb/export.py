@@ -19,7 +19,7 @@ from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 from PIL import Image
 
-from .config import Evaluation, load_config
+from .config import Evaluation, load_config, steps_name
 from .evaluation import markdown, prompts_of, run_folder, save_grid
 from .families import EMBEDDED, PRECISIONS, family_of, quiet_loading
 from .folders import MARKER, changed_files, check_folder, expand, foreign_files, read_marker, write_folder, write_text
@@ -34,11 +34,6 @@ _log = logging.getLogger('pdd_nb')
 def _number(v) -> str:
     "A number in its shortest form"
     return f'{v:g}'
-
-# %% ../nbs/23_export.ipynb #39d1669d
-def _steps(n) -> str:
-    "Such as '1 step' or '4 steps'"
-    return f'{n} step' + 's'*(n != 1)
 
 # %% ../nbs/23_export.ipynb #8c230002
 @dataclass
@@ -219,7 +214,7 @@ class ExportedStudent:
     @property
     def name(self):
         "Such as '4 steps'"
-        return _steps(self.steps)
+        return steps_name(self.steps)
 
 # %% ../nbs/23_export.ipynb #8c23000b
 def read_student(run, # folder
@@ -251,7 +246,7 @@ def _eval_results(s: ExportedStudent) -> list:
     measured = dict(task_type='text-to-image', dataset_type='prompts', dataset_name=Path(p['prompts_from']).name)
     for k, (name, by) in _METRICS.items():
         if k not in own: continue
-        full = f'{name} by {p[by]} features, {_steps(own["steps"])}'
+        full = f'{name} by {p[by]} features, {steps_name(own["steps"])}'
         results.append(EvalResult(**measured, metric_type=k, metric_name=full, metric_value=round(own[k]['value'], 5)))
     return results
 
@@ -298,7 +293,7 @@ def _training_facts(s: ExportedStudent) -> dict:
     facts['curriculum'] = 'on' if c['curriculum']['enabled'] else 'off'
     facts['time'] = f"{summary['seconds']/60:.0f} min" if 'seconds' in summary else ''
     facts['validation loss'] = _number(summary['val_loss']) if 'val_loss' in summary else ''
-    facts['matching'] = ', '.join(_steps(n) for n in c['distillation'].get('matching', {}).get('students', []))
+    facts['matching'] = ', '.join(steps_name(n) for n in c['distillation'].get('matching', {}).get('students', []))
     return facts
 
 # %% ../nbs/23_export.ipynb #dad12260

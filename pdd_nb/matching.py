@@ -15,7 +15,7 @@ from fastcore.basics import patch
 from torch import Tensor
 
 from .config import Stage, for_each
-from .curriculum import AdaptiveCurriculumScheduler, draw_steps
+from .curriculum import draw_steps
 from .feed import batch_indices
 from .objective import CurriculumObjective, objective
 from .state import keyed
@@ -73,13 +73,9 @@ class Match(CurriculumObjective):
     criterion = 'val_distance'
     terms = ('loss', 'match', 'fake', 'anchor')
     def __init__(self, cfg, nets, feeds, accelerator): # as for `Objective`
-        super().__init__(cfg, nets, feeds, accelerator)
         m = self.settings = cfg.distillation.matching
-        rates = dict(student=m.lr, fake=m.fake_lr)
-        self.updaters = {role: Updater(nets.weights(role), replace(cfg.training, lr=lr), accelerator, betas=(0., .99))
-                         for role, lr in rates.items()}
         c = replace(cfg.curriculum, enabled=m.draws == 'curriculum', min_weight=max(.5, cfg.curriculum.min_weight))
-        self.curriculum = AdaptiveCurriculumScheduler(c)
+        super().__init__(cfg, nets, feeds, accelerator, curriculum=c)
         self.lag = TimestepDivergenceTracker(c, self.device)    # loss of the fake score, by region of noise levels
         self.images: deque = deque()                # of the student in this training step, with their conditions
         self.reference: Any = None                  # the base's images of held-out prompts, set by `validate`
@@ -89,6 +85,13 @@ class Match(CurriculumObjective):
         self.base: Any = None                       # base and fake score on the grid of noise levels,
         self.fake: Any = None
         self.guide: Any = None                      # and the base on the grid of the anchor
+
+# %% ../nbs/15e_matching.ipynb #a42d0d8f
+@patch
+def updater(self: Match, role) -> Updater:
+    "The updater of a role, with a rate of its own and without momentum"
+    lr = dict(student=self.settings.lr, fake=self.settings.fake_lr)[role]
+    return Updater(self.nets.weights(role), replace(self.cfg.training, lr=lr), self.accelerator, betas=(0., .99))
 
 # %% ../nbs/15e_matching.ipynb #15e00016
 @patch

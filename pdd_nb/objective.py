@@ -57,7 +57,7 @@ class Objective:
     def __init__(self, cfg: DistillConfig, nets: Networks, feeds: Feeds, accelerator):
         self.cfg, self.nets, self.feeds, self.accelerator = cfg, nets, feeds, accelerator
         self.device = accelerator.device
-        self.updaters = dict(student=Updater(nets.weights(), cfg.training, accelerator))
+        self.updaters = {role: self.updater(role) for role in self.roles}
         self.stage: Any = None             # set by `start`
         self.sums = torch.zeros(1 + len(self.terms), device=self.device)     # number of finite batches, and sums of the terms
         self.bad = torch.zeros(len(self.terms), device=self.device)          # numbers of batches that were not finite, by term
@@ -83,6 +83,11 @@ class Objective:
 def turns(self: Objective, step, n) -> list[tuple[str, Any]]: # training step, number of samples
     "The updates of a training step, in order: the name of the updater, and the draws of its batch"
     return [('student', self.draw(step, n))]
+
+@patch
+def updater(self: Objective, role) -> Updater:
+    "The updater of a role, made once"
+    return Updater(self.nets.weights(role), self.cfg.training, self.accelerator)
 
 @patch
 def total(self: Objective, role) -> int:
@@ -156,10 +161,12 @@ def load_state_dict(self: Objective, state):
 # %% ../nbs/15c_objective.ipynb #b1650cbe
 class CurriculumObjective(Objective):
     "An objective that trains on regions of a grid, as the adaptive curriculum says"
-    def __init__(self, cfg, nets, feeds, accelerator): # as for `Objective`
+    def __init__(self, cfg, nets, feeds, accelerator, # as for `Objective`
+                 curriculum=None): # settings; default: those of the configuration
         super().__init__(cfg, nets, feeds, accelerator)
-        self.tracker = TimestepDivergenceTracker(cfg.curriculum, self.device)
-        self.curriculum = AdaptiveCurriculumScheduler(cfg.curriculum)
+        settings = curriculum or cfg.curriculum
+        self.tracker = TimestepDivergenceTracker(settings, self.device)
+        self.curriculum = AdaptiveCurriculumScheduler(settings)
         self.regions: Any = None            # region of each step of the grid, set by `start_regions`
         self.grid: Any = None
 

@@ -8,6 +8,7 @@ __all__ = ['PLOTS', 'run_names', 'steps_grid', 'read_run', 'figures', 'target_ro
 # %% ../nbs/20_report.ipynb #d3e88f8d
 import html, json, logging
 from base64 import b64encode
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 
@@ -31,14 +32,15 @@ def run_names(runs) -> list: # folders
 
 # %% ../nbs/20_report.ipynb #9ae4e0b0
 def _grid_models(runs, cfg, resolution): # folders of runs of one teacher; configuration of the first; side in pixels
-    "List of `(name, pipeline, guidance scale)`: the teacher, then each student"
+    "List of `(name, function from a number of steps to a pipeline, guidance scale)`: the teacher, then each run's students"
     t = cfg.model.teacher
     device = 'cuda' if cfg.device == 'auto' and torch.cuda.is_available() else 'cpu'
     teacher = few_step_teacher(t.name, device, resolution, loras=teacher_loras(t))
-    models = [('teacher', teacher, t.guidance_scale)]
+    load = cache(lambda folder: load_student(folder, t.name, device, fuse=True))
+    def student_of(run): return lambda k: load(student_note(run, k)[0])
+    models = [('teacher', lambda k: teacher, t.guidance_scale)]
     for name, run in zip(run_names(runs), runs):
-        student = load_student(run, t.name, device, fuse=True)
-        models.append((name, student, student_note(run)[1]['guidance_scale']))
+        models.append((name, student_of(run), student_note(run)[1]['guidance_scale']))
     return models
 
 # %% ../nbs/20_report.ipynb #7b20a002
@@ -53,11 +55,11 @@ def steps_grid(runs, # folders of runs of one teacher
     resolution = student_note(runs[0])[1]['resolution']
     options = dict(seed=e.seed, resolution=resolution, negative=t.negative_prompt)
     models = _grid_models(runs, cfg, resolution)
-    full = sample_images(models[0][1], texts, t.num_inference_steps, t.guidance_scale, **options)
-    rows = {f'teacher, {t.num_inference_steps}': full}
+    all_steps, (_, teacher, scale) = t.num_inference_steps, models[0]
+    rows = {f'teacher, {all_steps}': sample_images(teacher(all_steps), texts, all_steps, scale, **options)}
     for k in steps:
-        for name, pipe, w in models:
-            rows[f'{name}, {k}'] = sample_images(pipe, texts, k, w, **options)
+        for name, pipe_of, w in models:
+            rows[f'{name}, {k}'] = sample_images(pipe_of(k), texts, k, w, **options)
     return grid_image(rows)
 
 # %% ../nbs/20_report.ipynb #b6f0b0de

@@ -22,7 +22,7 @@ _log = logging.getLogger('pdd_nb')
 RUN_FILES = ('config.yaml', 'metrics.jsonl', 'summary.json', 'tracking.json', 'evaluation.json', 'grid.png',
              'report.html', 'report.md')
 
-RUN_ENTRIES = (*RUN_FILES, 'checkpoints', 'student', 'samples', 'plots', 'logs', 'trajectories')
+RUN_ENTRIES = (*RUN_FILES, 'checkpoints', 'samples', 'plots', 'logs', 'trajectories')
 
 RUN_PATTERNS = (*RUN_FILES, 'checkpoints/last', 'checkpoints/previous', 'checkpoints/damaged-*', 'checkpoints/best',
                 'checkpoints/evaluation', 'student', 'student-*', 'plots',
@@ -36,7 +36,7 @@ def student_name(cfg: DistillConfig, n): # number of steps
 
 def run_entries(cfg: DistillConfig) -> list[str]:
     "Names that a run writes into its folder"
-    return [*RUN_ENTRIES, *[student_name(cfg, n) for n in students(cfg) if student_name(cfg, n) not in RUN_ENTRIES]]
+    return [*RUN_ENTRIES, *[student_name(cfg, n) for n in students(cfg)]]
 
 # %% ../nbs/00b_runs.ipynb #00b00010
 def _values(checkpoint):

@@ -1,5 +1,5 @@
 "A checkpoint is whole or refused by name, at whatever moment its writer is killed; one process writes to a folder."
-import json, os, shutil, signal, subprocess, sys, time
+import os, shutil, signal, subprocess, sys, time
 from pathlib import Path
 
 import pytest, torch
@@ -7,6 +7,7 @@ import pytest, torch
 from pdd_nb.folders import MARKER, all_files, check_free, only_writer, tidy
 from pdd_nb.runs import KEPT, repair_checkpoints
 from pdd_nb.state import load_state, save_state
+from killed import killed_at
 
 SLOW = 'slow' in os.environ.get('NB_FLAGS', '')
 
@@ -80,24 +81,13 @@ def test_files_of_others_in_both_checkpoints_are_kept(tmp_path):
 
 CALLS = ('replace', 'fsync', 'open', 'mkdir', 'rmdir', 'unlink', 'chmod')
 
-def killed_at(n, monkeypatch):
-    "End the process at its n-th change of the file system; those that it made before stay"
-    left = [n]
-    def counted(f):
-        def call(*a, **k):
-            if not left[0]: os._exit(9)
-            left[0] -= 1
-            return f(*a, **k)
-        return call
-    for name in CALLS: setattr(os, name, counted(getattr(os, name)))
-
 @pytest.mark.parametrize('saves', (1, 3))
-def test_a_kill_at_any_change_of_the_file_system_leaves_a_whole_checkpoint(tmp_path, saves, monkeypatch):
+def test_a_kill_at_any_change_of_the_file_system_leaves_a_whole_checkpoint(tmp_path, saves):
     "The checkpoint before or the new one; nothing temporary stays"
     for n in range(1000):
         d = tmp_path/str(n); d.mkdir()
         for step in range(1, saves): save(d, step)
-        def child(): killed_at(n, monkeypatch); save(d, saves)
+        def child(): killed_at(n, CALLS); save(d, saves)
         status = in_child(child)
         assert status in (0, 9)
         there = [p for p in d.iterdir() if not p.name.startswith('.')]

@@ -8,6 +8,7 @@ import pytest, torch
 
 from pdd_nb.runs import Interrupted, is_finished
 from pdd_nb.state import load_state
+from killed import killed_at
 
 SLOW = 'slow' in os.environ.get('NB_FLAGS', '')
 TINY = ('device=cpu model.teacher.resolution=16 model.teacher.num_inference_steps=4 model.student.num_inference_steps=1 distillation.matching.students=[] model.student.lora_rank=4 '
@@ -116,22 +117,11 @@ def test_killed_at_random_moments(home, tmp_path):
 
 CALLS = ('replace', 'rename', 'fsync', 'mkdir', 'rmdir', 'unlink')
 
-def kill_at(n):
-    "End the process at its n-th change of the file system"
-    left = [n]
-    def counted(f):
-        def call(*a, **k):
-            if not left[0]: os._exit(9)
-            left[0] -= 1
-            return f(*a, **k)
-        return call
-    for name in CALLS: setattr(os, name, counted(getattr(os, name)))
-
 def test_killed_where_a_file_is_half_written_or_moved(home, tmp_path):
     "One run, killed further and further on, each time in a resumption"
     n, statuses, status = 0 if SLOW else 60, 0, 9
     while status == 9:
-        def child(): kill_at(n); train(home, tmp_path/'run')
+        def child(): killed_at(n, CALLS); train(home, tmp_path/'run')
         status, statuses, n = wait(fork(child)), statuses + 1, n + (3 if SLOW else 90)
     print(f'{statuses - 1} kills')
     assert status == 0 and statuses > 1
@@ -267,24 +257,6 @@ def test_updates_that_are_never_finite_end_the_run(home, tmp_path, monkeypatch):
     spoilt(monkeypatch, range(2, 100))
     with pytest.raises(ValueError, match='training.lr: training diverged by step 4: the loss is not finite'): train(home, tmp_path/'run')
     assert step_of(tmp_path/'run') == 2
-
-# a stored checkpoint
-
-def test_a_stored_checkpoint_of_format_2_is_resumed(tmp_path, monkeypatch):
-    from pdd_nb.config import config_from
-    from pdd_nb.families import tiny_families
-    from pdd_nb.trainer import distill
-    monkeypatch.chdir(tmp_path)
-    data = Path(__file__).parent/'data'
-    shutil.copytree(data/'second_version', tmp_path/'run')
-    tiny_families(['SD 1.5'])['SD 1.5'].pipe.save_pretrained('tiny')
-    cfg = config_from(json.loads(Path('run/checkpoints/last/state.json').read_text())['config'])
-    distill(cfg, quiet=True)
-    found, whole = [[json.loads(line) for line in p.read_text().splitlines()] for p in (tmp_path/'run/metrics.jsonl', data/'second_version_whole.jsonl')]
-    assert [(m['step'], m['stage']) for m in found] == [(m['step'], m['stage']) for m in whole]
-    for a, b in zip(found, whole):
-        assert a.keys() == b.keys()
-        torch.testing.assert_close([a[k] for k in a], [b[k] for k in a], rtol=1e-3, atol=1e-6)
 
 # a soak
 

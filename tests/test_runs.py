@@ -1,5 +1,5 @@
 "A run's folder: nothing of anybody else's is deleted, mistakes are told before anything is lost, what is not a number is not saved."
-import json, os, shutil
+import json, shutil
 from pathlib import Path
 
 import pytest, torch
@@ -116,18 +116,19 @@ def test_metrics_that_were_cut_by_a_kill_are_resumed(train, run, done):
     train(run)
     assert lines(run/'metrics.jsonl') == lines(done/'metrics.jsonl')
 
-def test_a_run_of_the_first_version_is_resumed(tmp_path, monkeypatch):
-    "Its checkpoints have no markers and know one objective"
+@pytest.mark.parametrize('version', ('first_version', 'second_version'))
+def test_a_run_of_an_earlier_format_is_resumed(version, tmp_path, monkeypatch):
+    "Checkpoints of the first have no markers and know one objective; those of the second state their format"
     from pdd_nb.config import config_from
     from pdd_nb.families import tiny_families
     from pdd_nb.trainer import distill
     monkeypatch.chdir(tmp_path)
     data = Path(__file__).parent/'data'
-    shutil.copytree(data/'first_version', tmp_path/'run')
+    shutil.copytree(data/version, tmp_path/'run')
     tiny_families(['SD 1.5'])['SD 1.5'].pipe.save_pretrained('tiny')
     cfg = config_from(json.loads(Path('run/checkpoints/last/state.json').read_text())['config'])
     distill(cfg, quiet=True)
-    found, whole = lines(tmp_path/'run/metrics.jsonl'), lines(data/'first_version_whole.jsonl')
+    found, whole = lines(tmp_path/'run/metrics.jsonl'), lines(data/f'{version}_whole.jsonl')
     assert [(m['step'], m['stage']) for m in found] == [(m['step'], m['stage']) for m in whole]
     for a, b in zip(found, whole):
         assert a.keys() == b.keys()
