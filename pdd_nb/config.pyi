@@ -3,7 +3,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ['Rule', 'at_least', 'more_than', 'between', 'below', 'one_of', 'SEED', 'NAMES', 'COUNTS', 'AMOUNTS', 'FALLING', 'SIDE', 'FILLED', 'SIGNALS', 'setting', 'Teacher', 'Student', 'Model', 'Matching', 'Distillation', 'Curriculum', 'Data', 'Training', 'Evaluation', 'DistillConfig', 'all_keys', 'get_key', 'choices', 'WANTED', 'config_from', 'override', 'halvings', 'Stage', 'for_each', 'teacher_loras', 'stages', 'students', 'PATHS', 'expand_paths', 'check', 'shipped', 'config_path', 'load_config', 'save_config', 'is_file', 'is_folder', 'protocol_from', 'check_writable', 'find_model', 'check_files']
+__all__ = ['Rule', 'at_least', 'more_than', 'between', 'below', 'one_of', 'SEED', 'NAMES', 'COUNTS', 'AMOUNTS', 'FALLING', 'SIDE', 'FILLED', 'SIGNALS', 'setting', 'Teacher', 'Student', 'Model', 'Matching', 'Distillation', 'Curriculum', 'Data', 'Training', 'Evaluation', 'DistillConfig', 'all_keys', 'get_key', 'choices', 'WANTED', 'config_from', 'override', 'halvings', 'steps_name', 'Stage', 'for_each', 'teacher_loras', 'stages', 'students', 'PATHS', 'expand_paths', 'check', 'shipped', 'config_path', 'load_config', 'save_config', 'is_file', 'is_folder', 'protocol_from', 'check_writable', 'find_model', 'check_files']
 
 @dataclass(frozen=True)
 class Rule:
@@ -157,6 +157,7 @@ WANTED: Incomplete
 def config_from(given): ...
 def override(c: DistillConfig, text): ...
 def halvings(start, target): ...
+def steps_name(n) -> str: ...
 
 @dataclass(frozen=True)
 class Stage:

@@ -1,6 +1,7 @@
 from .config import Stage
 from .objective import CurriculumObjective
 from .timesteps import Grid
+from .updater import Updater
 from _typeshed import Incomplete
 from collections import deque
 from dataclasses import dataclass
@@ -30,8 +31,6 @@ class Match(CurriculumObjective):
     roles: Incomplete
     criterion: str
     terms: Incomplete
-    updaters: Incomplete
-    curriculum: Incomplete
     lag: Incomplete
     images: deque
     reference: Any
@@ -42,6 +41,7 @@ class Match(CurriculumObjective):
     fake: Any
     guide: Any
     def __init__(self, cfg, nets, feeds, accelerator) -> None: ...
+    def updater(self, role) -> Updater: ...
     def start(self, stage: Stage, step): ...
     @property
     def anchored(self) -> bool: ...

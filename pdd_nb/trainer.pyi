@@ -1,5 +1,5 @@
 from .config import DistillConfig
-from .objective import OBJECTIVES as OBJECTIVES, Objective
+from .objective import Objective
 from _typeshed import Incomplete
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from typing import Any
 
-__all__ = ['OBJECTIVES', 'RunState', 'Clock', 'Trainer', 'Guard', 'distill']
+__all__ = ['RunState', 'Clock', 'Trainer', 'Guard', 'distill']
 
 @dataclass
 class RunState:

@@ -65,10 +65,10 @@ def test_conditions_a_step_and_a_saved_student_are_the_pipelines(name, tmp_path)
     f = make(name)
     noise, scale = noise_of(f, 1), 3. if f.guidable else f.unguided
     base = own_images(f, PROMPTS[:1], noise, 1, scale)
-    assert_close(base, pipeline_images(f, PROMPTS[:1], noise, 1, scale), rtol=0, atol=1e-4)
+    assert_close(base, pipeline_images(f, PROMPTS[:1], noise, 1, scale), rtol=0, atol=5e-4)         # zero SNR: sigma is 4096
     f = student_of(f, tmp_path)
     ours = own_images(f, PROMPTS[:1], noise, 1, f.unguided)
-    assert_close(ours, by_diffusers_alone(f, tmp_path/'student', noise), rtol=0, atol=5e-4)     # zero SNR: sigma is 4096
+    assert_close(ours, by_diffusers_alone(f, tmp_path/'student', noise), rtol=0, atol=5e-4)
     assert (ours - base).abs().max() > 1e-3
 
 # ---- steps, guidance and statistics
