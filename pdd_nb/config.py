@@ -298,7 +298,7 @@ def _unknown(key, types, root):
     prefix = prefix + '.' if prefix else ''
     known = all_keys(root)
     near = [prefix + n for n in difflib.get_close_matches(name, types, 1)]
-    near += [k for k in known if k.endswith(f'.{name}')]
+    near += sorted((k for k in known if k.endswith(f'.{name}')), key=lambda k: k.count('.'))     # the shortest first
     near += difflib.get_close_matches(key, known, 1)
     hint = f'; did you mean {near[0]}?' if near else f"; the keys here are {', '.join(types)}"
     return ValueError(f'{key}: unknown key{hint}')

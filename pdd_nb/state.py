@@ -64,14 +64,14 @@ def has_state(path):
 
 def load_state(path, device='cpu'): # the checkpoint's folder
     "Read a checkpoint: `(meta, groups)` as they were passed to `save_state`; `ValueError` names a damaged file"
-    if not has_state(path): raise ValueError(f'{path}: no checkpoint here (no state.json)')
     while True:                                                 # until no other process replaces it meanwhile
+        if not has_state(path): raise ValueError(f'{path}: no checkpoint here (no state.json)')
         files = read_marker(current(path))['files']
         try:
             state = _read_state(current(path), files, device)
             if files == read_marker(current(path))['files']: return state
-        except ValueError:
-            if files == read_marker(current(path))['files']: raise
+        except (ValueError, OSError):
+            if has_state(path) and files == read_marker(current(path))['files']: raise
 
 # %% ../nbs/01_state.ipynb #8808fbc1
 def _read_state(folder, files, device): # of its marker
