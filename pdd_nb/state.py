@@ -53,9 +53,10 @@ def load_tensors(path, device='cpu'):
     "The tensors of one safetensors file"
     try:
         with safe_open(path, 'pt') as f:
-            return {k: f.get_tensor(k).to(device) for k in f.keys()}
-    except (SafetensorError, OSError) as e:
+            tensors = {k: f.get_tensor(k) for k in f.keys()}
+    except (SafetensorError, OSError, RuntimeError) as e:       # RuntimeError: PyTorch opens the file once more
         raise ValueError(f'{path}: not a whole safetensors file ({e}); was it cut short? Use another checkpoint') from None
+    return {k: v.to(device) for k, v in tensors.items()}
 
 # %% ../nbs/01_state.ipynb #34109b1a
 def has_state(path):
@@ -65,18 +66,25 @@ def has_state(path):
 def load_state(path, device='cpu'): # the checkpoint's folder
     "Read a checkpoint: `(meta, groups)` as they were passed to `save_state`; `ValueError` names a damaged file"
     while True:                                                 # until no other process replaces it meanwhile
-        if not has_state(path): raise ValueError(f'{path}: no checkpoint here (no state.json)')
-        files = read_marker(current(path))['files']
+        found = _identity(path)
+        if not found: raise ValueError(f'{path}: no checkpoint here (no state.json)')
         try:
-            state = _read_state(current(path), files, device)
-            if files == read_marker(current(path))['files']: return state
+            state = _read_state(current(path), device)
+            if found == _identity(path): return state
         except (ValueError, OSError):
-            if has_state(path) and files == read_marker(current(path))['files']: raise
+            if found == _identity(path): raise
+
+def _identity(path):
+    "A value that changes when a checkpoint is replaced; None without a checkpoint"
+    try: s = (current(path)/'state.json').stat()
+    except OSError: return None
+    return s.st_dev, s.st_ino, s.st_mtime_ns
 
 # %% ../nbs/01_state.ipynb #8808fbc1
-def _read_state(folder, files, device): # of its marker
+def _read_state(folder, device):
     "Compare the hashes of a checkpoint's files, and read them"
     meta = read_json(folder/'state.json')
+    files = read_marker(folder)['files']
     found = meta.pop('format', 1)
     if found > FORMAT:
         raise ValueError(f'{folder}: a checkpoint of format {found}, and this version reads up to {FORMAT}; update pdd_nb')
