@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SAMPLERS', 'DRAWS', 'READINGS', 'METRICS', 'EXACT', 'settings', 'Matrix', 'is_done', 'train_exact', 'run_exact',
-           'cell_config', 'all_configs', 'run_embedded', 'collect', 'needed', 'ratio', 'speedup', 'matrix_table',
-           'plot', 'ablate']
+           'cell_config', 'all_configs', 'world_of', 'run_embedded', 'collect', 'needed', 'ratio', 'speedup',
+           'matrix_table', 'plot', 'ablate']
 
 # %% ../nbs/21_ablation.ipynb #41eb2adb
 import json, math, shutil
@@ -17,13 +17,14 @@ import numpy as np
 from scipy.stats import t as t_distribution
 from tqdm.auto import tqdm
 
-from .config import Curriculum, halvings, load_config, teacher_loras
+from .config import Curriculum, load_config, stages, teacher_loras
 from .evaluation import Score, markdown, prompts_of
 from .folders import claim_folder, expand, read_json, read_marker
 from .matched import MatchingCohort, match
 from .mixture import Cohort, Mixture, train
 from .families import family_of
 from .models import few_step_teacher, load_student
+from .runs import student_name
 from .sampling import generate, sample_images, save_whole
 from .state import load_tensors, save_state
 from .trainer import Trainer
@@ -55,7 +56,8 @@ def settings(sampler, # one of `SAMPLERS` or `DRAWS`
 # %% ../nbs/21_ablation.ipynb #25cfcd88
 METRICS = dict(mixture=('val_divergence', 'val_loss', 'end_error'),
                matching=('energy_distance', 'val_divergence', 'sliced_distance', 'recall'),
-               embedded=('val_divergence', 'val_loss', 'paired_distance', 'fid', 'alignment'))
+               embedded=('val_divergence', 'val_loss', 'paired_distance', 'fid', 'alignment'),
+               matched=('val_distance', 'fid', 'misalignment'))
 
 def _write_json(path, value):
     "Write a JSON file, and the folder that it is in"
@@ -115,11 +117,11 @@ def run_exact(matrix: Matrix, world='mixture', quiet=True): # one of `EXACT`
 # %% ../nbs/21_ablation.ipynb #0173bf6a
 def _check_cell(cfg):
     "Refuse a configuration whose cells cannot be compared"
-    t, e = cfg.model.teacher.num_inference_steps, cfg.evaluation
-    if len(halvings(t, cfg.model.student.num_inference_steps)) > 1:
-        raise ValueError("model.student.num_inference_steps: expected half of the teacher's; in later stages "
-                         "each sampler has a teacher of its own, "
-                         'and validation figures cannot be compared')
+    e = cfg.evaluation
+    if len(stages(cfg)) != 1:
+        raise ValueError("model.student.num_inference_steps: expected half of the teacher's, or one student in "
+                         "distillation.matching.students and the teacher's number here; in later stages "
+                         'each sampler has a teacher of its own, and validation figures cannot be compared')
     if e.prompts_from != 'scenes':
         raise ValueError('evaluation.prompts_from: expected scenes, whose alignment can be measured, got '
                          f'{e.prompts_from!r}')
@@ -129,9 +131,12 @@ def _check_cell(cfg):
 def cell_config(matrix: Matrix, config, overrides, # name or file of a configuration; settings as 'key=value'
                 sampler, seed, n): # of the cell
     "The configuration of a cell's run"
-    chosen = [f'curriculum.{k}={v}' for k, v in settings(sampler, n).items()]
+    chosen = settings(sampler, n)
+    draws = chosen.pop('draws', 'uniform')
+    chosen = [f'curriculum.{k}={v}' for k, v in chosen.items()]
     output = matrix.folder/'runs'/f'{sampler}-{seed}-{n}'
-    own = [f'training.steps=[{n}]', f'training.validate_every={n}', 'training.patience=0']
+    own = [f'training.steps=[{n}]', f'distillation.matching.updates=[{n}]', f'distillation.matching.draws={draws}']
+    own += ['training.validate_every=1000000', 'training.patience=0']       # at the end alone
     own += [f'seed={seed}', f'output={output}']
     cfg = load_config(config, *overrides, *chosen, *own)
     _check_cell(cfg)
@@ -158,14 +163,20 @@ def all_configs(matrix: Matrix, config, overrides) -> dict: # as for `cell_confi
     return configs
 
 # %% ../nbs/21_ablation.ipynb #21a00009
+def world_of(cfg): # configuration of a cell
+    "'embedded' for a stage of halving, 'matched' for one of matching"
+    return 'matched' if cfg.distillation.matching.students else 'embedded'
+
 def _score(run, cfg, first) -> dict: # folder; configuration; of `_teacher_images`
     "The metrics of a run's student"
     e, (texts, s, named) = cfg.evaluation, prompts_of(cfg.evaluation)
-    score = Score(e, name=str(run))
-    pipe, steps = load_student(run, fuse=True), cfg.model.student.num_inference_steps
+    score, steps = Score(e, name=str(run)), stages(cfg)[-1].coarse
+    pipe = load_student(run/student_name(cfg, steps), fuse=True)
     for idx, im in generate(pipe, texts, steps, seed=e.seed, batch=e.batch_size):
         score.update(idx, im, first[idx], texts=[texts[i] for i in idx], s=s[idx], named=named[idx], seconds=0.)
-    return {k: v['value'] for k, v in score.figures().items() if k in METRICS['embedded']}
+    figures = {k: v['value'] for k, v in score.figures().items()}
+    figures['misalignment'] = 1 - figures['alignment']
+    return {k: v for k, v in figures.items() if k in METRICS[world_of(cfg)]}
 
 # %% ../nbs/21_ablation.ipynb #ce3bb358
 def _run_cell(matrix, cfg, sampler, seed, n): # configuration of the cell
@@ -174,7 +185,7 @@ def _run_cell(matrix, cfg, sampler, seed, n): # configuration of the cell
     run = Trainer(cfg, quiet=True).run()
     lines = map(json.loads, (run/'metrics.jsonl').read_text(encoding='utf-8').splitlines())
     *_, last = [m for m in lines if 'val_divergence' in m]
-    validation = {k: last[k] for k in ('val_loss', 'val_divergence')}
+    validation = {k: v for k, v in last.items() if k in METRICS[world_of(cfg)]}
     matrix.add(dict(sampler=sampler, seed=seed, updates=n) | validation | _score(run, cfg, first))
     if read_marker(run)['kind'] == 'run':
         shutil.rmtree(run)
@@ -349,15 +360,19 @@ def plot(results, # of `collect`
     return fig
 
 # %% ../nbs/21_ablation.ipynb #21a00019
-def _check_samplers(world, samplers):
+def _world(name, overrides) -> str: # as for `ablate`; one of `METRICS`
+    "What kind of world it is"
+    return name.split('-')[0] if name in EXACT else world_of(load_config(name, *overrides))
+
+def _check_samplers(world, samplers): # of `_world`
     "Refuse samplers that a world does not have"
-    known = ('uniform', *DRAWS) if world in EXACT and world != 'mixture' else tuple(SAMPLERS)
+    known = ('uniform', *DRAWS) if world in ('matching', 'matched') else tuple(SAMPLERS)
     for k in samplers:
         if k not in known: raise ValueError(f"sampler: expected one of {', '.join(known)}, got {k!r}")
 
 def _check_matrix(world, matrix, overrides): # as for `ablate`
     "Refuse a matrix that says nothing, and settings that it does not take"
-    _check_samplers(world, matrix.samplers)
+    _check_samplers(_world(world, overrides), matrix.samplers)
     if 'uniform' not in matrix.samplers:
         raise ValueError('samplers: uniform must be among them; the others are compared with it')
     if len(set(matrix.seeds)) < max(2, len(matrix.seeds)):
@@ -403,10 +418,11 @@ def ablate(folder, # of the matrix
     matrix = Matrix(expand(folder), tuple(samplers), tuple(seeds), tuple(budgets))
     _check_matrix(world, matrix, overrides)
     if world in EXACT:
-        _open_matrix(matrix.folder, dict(world=world.split('-')[0], **EXACT[world]))
+        _open_matrix(matrix.folder, dict(world=_world(world, ()), **EXACT[world]))
         run_exact(matrix, world, quiet)
     else:
         configs = all_configs(matrix, world, overrides)                 # all are checked first
-        _open_matrix(matrix.folder, dict(world='embedded', config=asdict(load_config(world, *overrides))))
+        cfg = load_config(world, *overrides)
+        _open_matrix(matrix.folder, dict(world=world_of(cfg), config=asdict(cfg)))
         run_embedded(matrix, configs, quiet)
     return _write_results(matrix.folder)

@@ -421,13 +421,15 @@ def _check_guidance(c):
 
 # %% ../nbs/00_config.ipynb #aa824e1f
 def _check_sizes(c):
-    "Regions and validation items have to cover the steps of the first student"
-    n, regions, items = stages(c)[0].coarse, c.curriculum.num_regions, c.data.valid_size
-    if stages(c)[0].objective == 'matching':
-        n = c.distillation.matching.noise_levels
+    "Regions and validation items have to cover the steps of the first student; in matching, regions the noise levels"
+    stage, regions, items = stages(c)[0], c.curriculum.num_regions, c.data.valid_size
+    halves = stage.objective == 'halving'
+    n, parts = stage.coarse, 'steps of the first student'
+    if not halves:
+        n, parts = c.distillation.matching.noise_levels, 'noise levels'
     if regions > n:
-        raise ValueError(f'curriculum.num_regions: expected 1 to {n} (the steps of the first student), got {regions}')
-    if items < n:
+        raise ValueError(f'curriculum.num_regions: expected 1 to {n} (the {parts}), got {regions}')
+    if halves and items < n:
         raise ValueError(f'data.valid_size: expected at least {n} (each step of the first student is '
                          f'validated), got {items}')
 

@@ -1,4 +1,4 @@
-from .config import Stage
+from .config import Matching, Stage
 from .objective import CurriculumObjective
 from .timesteps import Grid
 from .updater import Updater
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from typing import Any
 
-__all__ = ['matching_gradient', 'matching_loss', 'tilted', 'within', 'MatchingDraws', 'Match', 'prompt_distance']
+__all__ = ['matching_gradient', 'matching_loss', 'tilted', 'within', 'MatchingDraws', 'check_grids', 'Match', 'prompt_distance']
 
 def matching_gradient(x: Tensor, real: Tensor, fake: Tensor, floor: float = 0.05): ...
 def matching_loss(x: Tensor, gradient: Tensor) -> Tensor: ...
@@ -25,6 +25,8 @@ class MatchingDraws:
     start: Tensor
     noise: Tensor
     def part(self, m, parts, device): ...
+
+def check_grids(m: Matching, grid): ...
 
 class Match(CurriculumObjective):
     settings: Incomplete

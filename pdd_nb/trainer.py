@@ -26,7 +26,7 @@ from .families import PRECISIONS, load_teacher
 from .feed import open_feeds
 from .folders import expand, flush, names_path, only_writer, write_text
 from .loggers import ExperimentLog, ready_loggers
-from .matching import Match
+from .matching import Match, check_grids
 from .models import Networks, save_student
 from .objective import OBJECTIVES, Halving, Objective
 from .recorder import Recorder
@@ -118,6 +118,7 @@ def _networks(cfg, family, roles) -> Networks:
     "The networks of a run, with the roles that are trained"
     m = cfg.model
     stage_grids(family.grid, m.teacher.num_inference_steps, m.student.num_inference_steps)      # must nest
+    check_grids(cfg.distillation.matching, family.grid)
     nets = Networks(family, m, family.null(m.teacher.negative_prompt), cfg.seed)
     for role in roles[1:]:
         nets.add_role(role)
