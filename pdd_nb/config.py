@@ -107,7 +107,8 @@ class Matching:
     fake_lr: float = setting(1e-3, more_than(0))                # of the fake score
     fake_updates: int = setting(1, more_than(0))                # of the fake score, for each of the student
     head_start: int = setting(40, at_least(0))                  # training steps of the fake score before the student's first
-    guidance: float = setting(0.0, at_least(0))                 # scale of the teacher in the comparison; 0: the teacher's own
+    # scale of the teacher in the comparison, for each student; the last serves those that follow; 0: the teacher's own
+    guidance: list = setting(lambda: [0.0], AMOUNTS)
     # weight of the anchor at the first of several steps, for each student; the last serves those that follow; 0: none
     anchor: list = setting(lambda: [.5, 0], AMOUNTS)
     anchor_steps: int = setting(4, more_than(0))                # of the teacher, for the anchor's target

@@ -93,6 +93,7 @@ class Match(CurriculumObjective):
         self.reference: Any = None                  # the base's images of held-out prompts, set by `validate`
         self.began = 0                              # training step at which the stage began
         self.anchor = 0.                            # its weight in the stage
+        self.guidance = 0.                          # scale of the base in the stage; 0: the teacher's own
         self.student: Any = None                    # solvers, set by `start`: the student on its grid,
         self.base: Any = None                       # base and fake score on the grid of noise levels,
         self.fake: Any = None
@@ -122,6 +123,7 @@ def start(self: Match, stage: Stage, step):
     self.images.clear()
     self.began = step
     self.anchor = for_each(m.students, m.anchor).get(n, m.anchor[-1])
+    self.guidance = for_each(m.students, m.guidance).get(n, m.guidance[-1])
 
 @patch(as_prop=True)
 def anchored(self: Match) -> bool:
@@ -229,8 +231,7 @@ def match_losses(self: Match, draws: MatchingDraws) -> Tensor: # `(b,)`
 def predictions(self: Match, x: Tensor, levels: Tensor, noise: Tensor, cond): # -> two of `(b,c,h,w)`
     "Clean images that base and fake score predict, where images `x` are noised"
     z = noisify(x, noise, *self.base.grid.at(levels)[:2])
-    scale = self.settings.guidance
-    w = torch.full((len(z),), scale, device=self.device) if scale else None
+    w = torch.full((len(z),), self.guidance, device=self.device) if self.guidance else None
     return self.base.clean(z, levels, cond, w)[0], self.fake.clean(z, levels, cond)[0]
 
 # %% ../nbs/15e_matching.ipynb #6c4c01c8

@@ -38,6 +38,7 @@ class Match(CurriculumObjective):
     reference: Any
     began: int
     anchor: float
+    guidance: float
     student: Any
     base: Any
     fake: Any
