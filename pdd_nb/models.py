@@ -151,9 +151,10 @@ def _switch(layer, role):
 def scales(self: Networks, n, generator=None) -> Tensor: # `(n,)`
     "Guidance scales, drawn from the range, or its middle without a generator"
     low, high = self.guidance
+    device = next(self.net.parameters()).device     # `net.device` of diffusers looks at every module for hooks
     if generator is None:
-        u = torch.full((n,), .5, device=self.net.device)
-    else: u = torch.rand(n, generator=generator, device=self.net.device)
+        u = torch.full((n,), .5, device=device)
+    else: u = torch.rand(n, generator=generator, device=device)
     return low + (high - low)*u
 
 # %% ../nbs/09_models.ipynb #1871cfed
