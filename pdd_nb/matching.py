@@ -341,3 +341,5 @@ def load_state_dict(self: Match, state):
     CurriculumObjective.load_state_dict(self, state)
     self.began = state['began']
     self.lag.load_state_dict(state['lag'])
+    if not self.accelerator.is_main_process:
+        self.lag.sums.zero_()

@@ -75,27 +75,18 @@ def _add_guidance_input(self: Networks):
     self.family.add_guidance_input()
 
 # %% ../nbs/09_models.ipynb #b05f3977
-@patch(as_prop=True)
-def wrapper(self: Networks) -> nn.Module:
-    "The wrapper that averages gradients over processes, or the networks themselves"
-    return self.__dict__.get('_wrapper', self)          # in `__dict__`, so that it is not registered as a submodule
-
 @patch
 def prepare(self: Networks, accelerator):
-    "Check the teacher, wrap the networks with accelerate and set the context of mixed precision"
+    "Check the teacher and set the context of mixed precision"
     if self.family.loras != teacher_loras(self.cfg.teacher):
         raise ValueError(f'model.teacher.loras: the teacher was loaded with {self.family.loras}; use `load_teacher`')
     check_teacher(self.family, sum(self.guidance)/2)
-    self.__dict__['_wrapper'] = accelerator.prepare(self)
     self.autocast = accelerator.autocast
 
 # %% ../nbs/09_models.ipynb #09b00004
 @patch
 def add_role(self: Networks, role):
     "Create the weights of a role: adapters that are zero at first, or a copy of the base"
-    if self.wrapper is not self and role != 'teacher':
-        raise ValueError(f'the role {role!r} is added after several processes were joined, which average the student alone; '
-                         'train in one process')
     self.roles.append(role)
     if not self.rank:
         self.copies[role] = copy.deepcopy(self.net).float().requires_grad_(True)
@@ -160,9 +151,10 @@ def _switch(layer, role):
 def scales(self: Networks, n, generator=None) -> Tensor: # `(n,)`
     "Guidance scales, drawn from the range, or its middle without a generator"
     low, high = self.guidance
+    device = next(self.net.parameters()).device     # `net.device` of diffusers looks at every module for hooks
     if generator is None:
-        u = torch.full((n,), .5, device=self.net.device)
-    else: u = torch.rand(n, generator=generator, device=self.net.device)
+        u = torch.full((n,), .5, device=device)
+    else: u = torch.rand(n, generator=generator, device=device)
     return low + (high - low)*u
 
 # %% ../nbs/09_models.ipynb #1871cfed
@@ -211,8 +203,7 @@ def predict(self: Networks, role, xt: Tensor, t: Tensor, cond,
             with torch.no_grad():
                 if role == 'base' and self.guided: return self._guided(xt, t, cond, w=w, blocks=blocks)
                 return Networks.forward(self, role, xt, t, cond=cond, w=w, blocks=blocks)
-        call = self.wrapper if torch.is_grad_enabled() else self
-        return call(role, xt, t, cond=cond, w=w, blocks=blocks)
+        return self(role, xt, t, cond=cond, w=w, blocks=blocks)
 
 # %% ../nbs/09_models.ipynb #09b00013
 @patch

@@ -2,7 +2,9 @@
 import json, os, subprocess, sys, tarfile, zipfile
 from pathlib import Path
 
-import pytest
+import pytest, torch
+
+from pdd_nb.state import load_state
 
 root = Path(__file__).parent.parent
 
@@ -31,34 +33,38 @@ def test_wheel_works_from_an_empty_folder(dist, tmp_path):
     r = subprocess.run([sys.executable, '-c', code], cwd=tmp_path/'empty', env={**os.environ, 'PYTHONPATH': str(tmp_path/'site')}, capture_output=True, text=True)
     assert r.returncode == 0 and str(tmp_path) in r.stdout and '(1, 3, 64, 64)' in r.stdout.replace('torch.Size([', '(').replace('])', ')'), r.stdout + r.stderr
 
-TINY = ['model.teacher.num_inference_steps=8', 'model.student.num_inference_steps=4', 'model.student.lora_rank=4', 'training.steps=6', 'training.validate_every=3',
-        'data.train_size=32', 'data.valid_size=8', 'evaluation.prompts=0', 'curriculum.update_interval=2', 'device=cpu', 'threads=1', 'distillation.matching.students=[]']
-
-def train(out, *args, processes=1, stop_at=None):
-    "The metrics of a run by `pdd-train`, or, to cut it short, by a script"
-    cmd = [Path(sys.executable).with_name('pdd-train'), '--quiet', '--output', out, *TINY, *args]
-    if stop_at:
-        script = out.with_suffix('.py')
-        script.write_text(f'from pdd_nb.config import load_config\nfrom pdd_nb.trainer import Trainer\nTrainer(load_config("default", "output={out}", *{[*TINY, *args]}), quiet=True).run(stop_at={stop_at})')
-        cmd = [script] if processes > 1 else [sys.executable, script]
-    # --multi_gpu: several processes by torch.distributed; with --cpu accelerate starts one, whatever their number. The configuration keeps them on the CPU
-    if processes > 1: cmd = [Path(sys.executable).with_name('accelerate'), 'launch', '--multi_gpu', '--num_processes', str(processes), '--num_machines', '1', '--mixed_precision', 'no', '--dynamo_backend', 'no', *cmd]
-    r = subprocess.run(cmd, capture_output=True, text=True)
-    assert r.returncode == 0, (r.stdout + r.stderr)[-3000:]
-    return [json.loads(l) for l in (out/'metrics.jsonl').read_text().splitlines()]
+def last(run):
+    "Plain values and tensors of the last checkpoint of a run, without what tells how it was run"
+    meta, groups = load_state(run/'checkpoints'/'last')
+    return {k: v for k, v in meta.items() if k not in ('seconds', 'config', 'first_loss')}, groups
 
 def test_two_processes_train_as_one(tmp_path):
-    two = train(tmp_path/'two', 'training.batch_size=4', processes=2)
-    one = train(tmp_path/'one', 'training.batch_size=4', 'training.accumulation=2')
-    assert [m['step'] for m in two] == [m['step'] for m in one]
-    # the same items, grid steps and noise: equal but for rounding
-    for a, b in zip(two, one, strict=True):
-        assert a.keys() == b.keys() and all(a[k] == pytest.approx(b[k], rel=1e-3, abs=1e-5) for k in a), (a, b)
-    assert [json.loads((tmp_path/n/'summary.json').read_text())['processes'] for n in ('two', 'one')] == [2, 1]
+    "Halving and matching; cut between two readings, and gone on with; one process dies, and the other goes on alone, at the same place"
+    r = subprocess.run([sys.executable, root/'tests'/'two_processes.py', tmp_path], capture_output=True, text=True)
+    assert r.returncode == 0, (r.stdout + r.stderr)[-3000:]
+    states = [(tmp_path/f'state-{rank}.json').read_text() for rank in (0, 1)]
+    assert states[0] == states[1] and set(json.loads(states[0])) == {'halving', 'matching'}
+    assert (tmp_path/'message').read_text() == ('accelerate: another process ended, or did not answer for 30 minutes; '
+                                                'repeat the command to go on from the last checkpoint, with as many processes as are left')
+    two, one = last(tmp_path/'two'), last(tmp_path/'one')
+    torch.testing.assert_close(two[1], one[1], rtol=1e-4, atol=1e-5)
+    assert set(one[1]) >= {'student', 'ema', 'optimizer', 'fake_weights', 'fake_ema', 'fake_optimizer'} and one[0]['samples'] == 4
+    assert two[0].keys() == one[0].keys() and all(two[0][k] == one[0][k] for k in ('step', 'stage', 'updates', 'skipped', 'samples'))
+    lines = [[json.loads(l) for l in (tmp_path/n/'metrics.jsonl').read_text().splitlines()] for n in ('two', 'one')]
+    for a, b in zip(*lines, strict=True): assert a == pytest.approx(b, rel=1e-4, abs=1e-6)
 
-def test_two_processes_resume(tmp_path):
-    "Cut between two readings and gone on with, two processes end as if they had not been cut"
-    args = ['training.batch_size=4', 'training.steps=4', 'training.validate_every=4', 'curriculum.update_interval=4']
-    whole = train(tmp_path/'whole', *args, processes=2)
-    train(tmp_path/'cut', *args, processes=2, stop_at=2)
-    for a, b in zip(train(tmp_path/'cut', *args, processes=2), whole, strict=True): assert a == pytest.approx(b, rel=1e-5)
+def test_the_files_for_accelerate_are_read_by_its_parser():
+    from accelerate.commands.config.config_args import load_config_from_file
+    folder = root/'pdd_nb'/'configs'/'accelerate'
+    read = {f.stem: load_config_from_file(str(f)) for f in folder.glob('*.yaml')}
+    assert {k: (str(c.distributed_type.value), c.num_machines, c.num_processes) for k, c in read.items()} == {'gpus': ('MULTI_GPU', 1, 8), 'nodes': ('MULTI_GPU', 2, 16)}
+
+@pytest.mark.skipif('slow' not in os.environ.get('NB_FLAGS', ''), reason='slow')
+def test_accelerate_launches_two_processes(tmp_path):
+    "The command of the documentation, on the CPU: with --cpu, accelerate starts one process, whatever their number"
+    launch = [Path(sys.executable).with_name('accelerate'), 'launch', '--config_file', root/'pdd_nb'/'configs'/'accelerate'/'gpus.yaml', '--num_processes', '2']
+    small = ['model.teacher.num_inference_steps=8', 'training.steps=2', 'training.validate_every=2', 'data.train_size=32', 'data.valid_size=8',
+             'evaluation.prompts=0', 'device=cpu', 'distillation.matching.students=[]']
+    r = subprocess.run([*launch, Path(sys.executable).with_name('pdd-train'), '--quiet', '--output', tmp_path/'run', *small], capture_output=True, text=True)
+    assert r.returncode == 0, (r.stdout + r.stderr)[-3000:]
+    assert json.loads((tmp_path/'run'/'summary.json').read_text())['processes'] == 2
