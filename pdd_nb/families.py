@@ -8,8 +8,8 @@ __all__ = ['EMBEDDED', 'PRECISIONS', 'UNET_TARGETS', 'ADAPTABLE', 'HALVES', 'PLA
            'Family', 'full_precision', 'check_targets', 'SDXL', 'PixArtSigma', 'SD3', 'EvenFlow', 'Flux', 'Sana',
            'Chroma', 'ZImage', 'Flux2Klein', 'Flux2', 'QwenImage', 'Lumina2', 'AuraFlow', 'variant_of', 'load_whole',
            'check_finite', 'pipeline_class', 'model_parts', 'hub_reachable', 'hub_folder', 'family_of', 'frozen',
-           'add_lora', 'load_pipeline', 'load_teacher', 'tiny_families', 'own_images', 'pipeline_images', 'check_steps',
-           'check_teacher']
+           'add_lora', 'load_pipeline', 'quantization', 'quantize_net', 'load_teacher', 'tiny_families', 'own_images',
+           'pipeline_images', 'check_steps', 'check_teacher']
 
 # %% ../nbs/08_families.ipynb #08b62cd2
 import difflib, hashlib, importlib, inspect, logging, math, warnings
@@ -20,10 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, SanaPipeline, UNet2DConditionModel
+from accelerate.utils import set_module_tensor_to_device
+from diffusers import BitsAndBytesConfig, DiffusionPipeline, FlowMatchEulerDiscreteScheduler
+from diffusers import SanaPipeline, UNet2DConditionModel
 from diffusers.models.embeddings import get_timestep_embedding
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
+from diffusers.quantizers import DiffusersAutoQuantizer
 from diffusers.utils import logging as diffusers_logging
 from fastcore.basics import patch
 from huggingface_hub import HfApi, constants as hub, try_to_load_from_cache
@@ -36,7 +39,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import CLIPTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from .config import Teacher, find_model, teacher_loras
+from .config import Teacher, check_quantizer, find_model, teacher_loras
 from .timesteps import Grid, Schedule, bcast, check_scheduler, ddim_step, flow_scheduler, is_flow
 from .timesteps import scheduler_grid, student_scheduler, to_x, trailing_grid
 
@@ -120,6 +123,7 @@ class Family:
                  resolution=0, # side of the images in pixels; 0: the model's own
                  loras=()): # that were added to its weights, `[name, scale]` each
         self.pipe, self.name, self.loras = pipe, str(name), list(loras)
+        self.quantized = ''                                 # 'nf4' or 'int8', if the denoiser's weights are
         self.cut: Any = None                                # numbers of texts and of those cut, while counted
         self.resolution = resolution or self.sample_size*pipe.vae_scale_factor
         self.check_resolution()
@@ -1143,12 +1147,45 @@ def load_pipeline(name=EMBEDDED, # 'embedded', a folder, or an id on the hub
         check_finite(getattr(pipe, part), f'{key}: {part} of {name}')
     return pipe
 
+# %% ../nbs/08_families.ipynb #b82147b0
+def quantization(kind, dtype): # 'nf4' or 'int8'; that layers compute in
+    "Diffusers' configuration of a quantisation"
+    if kind == 'int8': return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type=kind, bnb_4bit_compute_dtype=dtype)
+
+def quantize_net(net: nn.Module, kind, device): # of diffusers; as for `quantization`; where its weights will be
+    "Quantise the weights of a network's linear layers, in place"
+    quantizer = DiffusersAutoQuantizer.from_config(quantization(kind, net.dtype), pre_quantized=False)
+    weights = net.state_dict()
+    quantizer.preprocess_model(net, device_map=None, keep_in_fp32_modules=[])      # layers without weights
+    for k, v in weights.items():
+        if quantizer.check_if_quantized_param(net, v, k, weights):
+            quantizer.create_quantized_param(net, v, k, target_device=torch.device(device), state_dict=weights)
+        else: set_module_tensor_to_device(net, k, device, value=v)
+    quantizer.postprocess_model(net)
+    nn.Module.to(net.requires_grad_(False), device)
+
+# %% ../nbs/08_families.ipynb #b58e5e4e
+@patch
+def quantize(self: Family, kind, device='cpu'): # 'nf4' or 'int8'; of all parts
+    "Quantise the denoiser's linear layers; the fingerprint stays that of the original weights"
+    check_quantizer()
+    self.fingerprint
+    quantize_net(self.net, kind, device)
+    self.quantized = kind
+    for m in self.pipe.components.values():
+        if isinstance(m, nn.Module) and m is not self.net:
+            m.to(device)
+
 # %% ../nbs/08_families.ipynb #0b7e624e
 def load_teacher(t: Teacher, device='cpu', dtype=torch.float32) -> Family: # settings
-    "The family of a teacher, with its LoRAs in its weights"
+    "The family of a teacher, with its LoRAs in its weights, quantised if the settings say so"
     loras = teacher_loras(t)
-    pipe = load_pipeline(t.name, device, dtype, loras=loras)
-    return family_of(pipe, t.name, t.resolution, loras=loras)
+    pipe = load_pipeline(t.name, 'cpu' if t.quantize else device, dtype, loras=loras)
+    family = family_of(pipe, t.name, t.resolution, loras=loras)
+    if t.quantize:
+        family.quantize(t.quantize, device)
+    return family
 
 # %% ../nbs/08_families.ipynb #8835c9df
 def tiny_families(names=(), seed=0): # some of the table's; empty: all
