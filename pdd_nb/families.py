@@ -8,8 +8,8 @@ __all__ = ['EMBEDDED', 'PRECISIONS', 'UNET_TARGETS', 'ADAPTABLE', 'HALVES', 'PLA
            'Family', 'full_precision', 'check_targets', 'SDXL', 'PixArtSigma', 'SD3', 'EvenFlow', 'Flux', 'Sana',
            'Chroma', 'ZImage', 'Flux2Klein', 'Flux2', 'QwenImage', 'Lumina2', 'AuraFlow', 'variant_of', 'load_whole',
            'check_finite', 'pipeline_class', 'model_parts', 'hub_reachable', 'hub_folder', 'family_of', 'frozen',
-           'add_lora', 'load_pipeline', 'quantization', 'quantize_net', 'load_teacher', 'tiny_families', 'own_images',
-           'pipeline_images', 'check_steps', 'check_teacher']
+           'add_lora', 'load_pipeline', 'linear_layers', 'quantization', 'quantize_net', 'load_teacher',
+           'tiny_families', 'own_images', 'pipeline_images', 'check_steps', 'check_teacher']
 
 # %% ../nbs/08_families.ipynb #08b62cd2
 import difflib, hashlib, importlib, inspect, logging, math, warnings
@@ -1147,15 +1147,22 @@ def load_pipeline(name=EMBEDDED, # 'embedded', a folder, or an id on the hub
         check_finite(getattr(pipe, part), f'{key}: {part} of {name}')
     return pipe
 
-# %% ../nbs/08_families.ipynb #b82147b0
-def quantization(kind, dtype): # 'nf4' or 'int8'; that layers compute in
-    "Diffusers' configuration of a quantisation"
-    if kind == 'int8': return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type=kind, bnb_4bit_compute_dtype=dtype)
+# %% ../nbs/08_families.ipynb #a29b7af4
+def linear_layers(net: nn.Module) -> list:
+    "Names of the linear layers that are quantised: all but the first, whose weights tell diffusers the precision"
+    return [k for k, m in net.named_modules() if isinstance(m, nn.Linear)][1:]
 
-def quantize_net(net: nn.Module, kind, device): # of diffusers; as for `quantization`; where its weights will be
+def quantization(net: nn.Module, kind): # 'nf4' or 'int8'
+    "Diffusers' configuration of a quantisation"
+    kept = [k for k, m in net.named_modules() if isinstance(m, nn.Linear)][:1]
+    if kind == 'int8': return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=kept)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type=kind, bnb_4bit_compute_dtype=net.dtype,
+                              llm_int8_skip_modules=kept)
+
+def quantize_net(net: nn.Module, kind, device): # of diffusers; 'nf4' or 'int8'; where its weights will be
     "Quantise the weights of a network's linear layers, in place"
-    quantizer = DiffusersAutoQuantizer.from_config(quantization(kind, net.dtype), pre_quantized=False)
+    logging.getLogger('bitsandbytes').setLevel(logging.ERROR)       # a remark at each call of a layer
+    quantizer = DiffusersAutoQuantizer.from_config(quantization(net, kind), pre_quantized=False)
     weights = net.state_dict()
     quantizer.preprocess_model(net, device_map=None, keep_in_fp32_modules=[])      # layers without weights
     for k, v in weights.items():
@@ -1163,9 +1170,9 @@ def quantize_net(net: nn.Module, kind, device): # of diffusers; as for `quantiza
             quantizer.create_quantized_param(net, v, k, target_device=torch.device(device), state_dict=weights)
         else: set_module_tensor_to_device(net, k, device, value=v)
     quantizer.postprocess_model(net)
-    nn.Module.to(net.requires_grad_(False), device)
+    nn.Module.to(net.requires_grad_(False).eval(), device)
 
-# %% ../nbs/08_families.ipynb #b58e5e4e
+# %% ../nbs/08_families.ipynb #27549c5d
 @patch
 def quantize(self: Family, kind, device='cpu'): # 'nf4' or 'int8'; of all parts
     "Quantise the denoiser's linear layers; the fingerprint stays that of the original weights"
@@ -1239,7 +1246,8 @@ def check_steps(f: Family, scale, # guidance scale
                 key='model.teacher.name'): # for errors
     "Refuse a teacher of which two steps are not those of the pipeline's own call"
     ours, theirs = _both_images(f, scale, key)
-    error, limit = (ours - theirs).abs().mean(), 1e-4 if f.net.dtype == torch.float32 else .02
+    exact = f.net.dtype == torch.float32 and not f.quantized
+    error, limit = (ours - theirs).abs().mean(), 1e-4 if exact else .02
     if not error <= limit:
         raise ValueError(f'{key}: two steps of {f.name} are not those of its own {f.pipeline} (images differ by '
                          f'{error:.2g}); this variant is not understood')

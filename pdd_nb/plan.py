@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NETWORKS', 'CALLS', 'Architecture', 'architecture', 'meta_family', 'conditions', 'Count', 'saved_bytes', 'LikeCuda',
-           'make_networks', 'prompts_only', 'batch_pass', 'moment_bytes', 'memory', 'calls', 'plan', 'size',
-           'plan_text', 'throughput']
+           'make_networks', 'prompts_only', 'batch_pass', 'moment_bytes', 'quantized_bytes', 'quantization_effect',
+           'memory', 'calls', 'plan', 'size', 'plan_text', 'throughput']
 
 # %% ../nbs/22_plan.ipynb #365047e6
 import math, statistics, time, weakref
@@ -26,7 +26,8 @@ from torch.utils.flop_counter import flop_registry
 
 from .config import DistillConfig, check, find_model, for_each, stages
 from .evaluation import markdown
-from .families import EMBEDDED, FAMILIES, PRECISIONS, Family, asset, first_line, quiet_loading
+from .families import EMBEDDED, FAMILIES, PRECISIONS, Family, asset, first_line, linear_layers
+from .families import quantize_net, quiet_loading
 from .feed import LatentFeed
 from .losses import ProgressiveDistillationLoss
 from .models import Networks
@@ -323,20 +324,35 @@ def _trained_parts(nets: Networks, c: DistillConfig) -> dict:
     parts = dict(student=n*copies, averages=2*n, gradients=n, moments=moments)
     return parts | dict(fake_score=3*n + moments) if c.distillation.matching.students else parts
 
+# %% ../nbs/22_plan.ipynb #faa41d3f
+def quantized_bytes(w: torch.Tensor, kind) -> int: # weights of a linear layer `(n,m)`; 'nf4' or 'int8'
+    "Bytes of a layer's quantised weights"
+    if kind == 'int8': return w.numel() + 4*len(w)
+    return math.ceil(w.numel()/2) + 4*math.ceil(w.numel()/64)
+
+def quantization_effect(net: nn.Module, kind): # without adapters
+    "Bytes that quantisation saves, and those of the largest layer that it is undone for"
+    if not kind: return 0, 0
+    weights = [net.get_submodule(k).weight for k in linear_layers(net)]
+    return sum(w.nbytes - quantized_bytes(w, kind) for w in weights), max(w.nbytes for w in weights)
+
 # %% ../nbs/22_plan.ipynb #d49c3ae9
 def memory(cfg: DistillConfig) -> dict: # bytes by `part`, `total`, `encoding`; `parameters`, `trained`; `flop` of a batch
     "What a training step of one process holds at its peak, from shapes alone"
     c = check(cfg)
     m, dtype = c.model.teacher, PRECISIONS[c.training.precision]
     texts, vae = [round(n*1e6)*dtype.itemsize for n in architecture(m.name)[4:]]
-    nets = make_networks(meta_family(m.name, m.resolution, dtype), c)
+    f = meta_family(m.name, m.resolution, dtype)
+    spared, undone = quantization_effect(f.net, m.quantize)
+    nets = make_networks(f, c)
     frozen = [p for p in [*nets.parameters(), *nets.buffers()] if not p.requires_grad]
+    teacher = _nbytes(frozen) - spared
     saved, count = _count_pass(nets, c, dtype)
-    parts = dict(teacher=_nbytes(frozen), vae=vae, **_trained_parts(nets, c))
-    parts |= dict(activations=saved, temporaries=count.peak - saved)
+    parts = dict(teacher=teacher, vae=vae, **_trained_parts(nets, c))
+    parts |= dict(activations=saved, temporaries=count.peak - saved + undone)
     sizes = dict(parameters=sum(p.numel() for p in nets.net.parameters() if not p.requires_grad),
                  trained=sum(p.numel() for p in nets.weights().values()))
-    encoding = _nbytes(frozen) + texts + vae
+    encoding = teacher + texts + vae
     return dict(part=parts, total=sum(parts.values()), encoding=encoding, **sizes, flop=count.flop)
 
 # %% ../nbs/22_plan.ipynb #c1af22fc
@@ -411,8 +427,9 @@ def _subject(p) -> str: # what `plan` returns
     c, m = p['config'], p['memory']
     t, s = c.training, c.model.student
     student = f'LoRA of rank {s.lora_rank}' if s.lora_rank else 'all weights'
+    quantized = f' in {c.model.teacher.quantize}' if c.model.teacher.quantize else ''
     pixels, checkpointing = p['resolution'], 'on' if t.gradient_checkpointing else 'off'
-    return (f"Teacher: {c.model.teacher.name}, {p['network']}, {m['parameters']/1e6:,.1f} M parameters, "
+    return (f"Teacher: {c.model.teacher.name}, {p['network']}, {m['parameters']/1e6:,.1f} M parameters{quantized}, "
             f'{pixels} x {pixels} pixels. '
             f"Student: {student}, {m['trained']/1e6:,.1f} M trained parameters. "
             f'Batch: {t.batch_size} x {t.accumulation}, precision {t.precision}, {t.optimizer}, '
@@ -440,6 +457,8 @@ def _random_networks(c: DistillConfig, device) -> Networks:
     for x in [*f.net.parameters(), *f.net.buffers()]:
         if x.is_floating_point():
             nn.init.normal_(x, std=.02)
+    if m.quantize:
+        quantize_net(f.net, m.quantize, device)
     return make_networks(f, c)
 
 # %% ../nbs/22_plan.ipynb #31a4dd71
