@@ -70,7 +70,9 @@ def setting(default, # or a function that makes it
 @dataclass(slots=True)
 class Teacher:
     "The model to be distilled"
-    name: str = 'embedded'          # 'embedded', a folder in diffusers' format, or an id on the hub
+    name: str = 'embedded'          # 'embedded', a folder in diffusers' format, a .safetensors file, or an id on the hub
+    # of a file: a folder, or an id on the hub, that has the configurations of its pipeline; empty: where diffusers has them
+    config: str = ''
     resolution: int = setting(0, SIDE)                          # of its images, in pixels; 0: its own
     # of the first teacher; the student's times a power of two
     num_inference_steps: int = setting(32, at_least(2))
@@ -397,7 +399,7 @@ def students(c: DistillConfig) -> list[int]:
     return sorted({c.model.student.num_inference_steps, *c.distillation.matching.students}, reverse=True)
 
 # %% ../nbs/00_config.ipynb #d558c12f
-PATHS = ('output', 'data.source', 'data.encoded', 'model.teacher.name', 'evaluation.prompts_from',
+PATHS = ('output', 'data.source', 'data.encoded', 'model.teacher.name', 'model.teacher.config', 'evaluation.prompts_from',
          'evaluation.reference_from', 'evaluation.features', 'evaluation.clip')     # keys whose values may be paths
 
 def expand_paths(c: DistillConfig):
@@ -567,7 +569,7 @@ def find_model(name, # 'embedded', a folder, or an id on the hub
                key='model.teacher.name', # for errors
                index='model_index.json', # the file that such a folder has
                allowed=('embedded',)): # names that are no folders
-    "The name of a model, expanded; what is neither a folder with its `index` nor of the hub's form is refused"
+    "The name of a model, expanded; what is neither a folder with its `index`, a pipeline's file nor of the hub's form is refused"
     name = os.path.expanduser(str(name))
     if name in allowed: return name
     if is_folder(key, name):
@@ -575,8 +577,10 @@ def find_model(name, # 'embedded', a folder, or an id on the hub
         raise ValueError(f'{key}: {name} has no {index}; expected a folder in the format of diffusers or '
                          'transformers')
     if is_file(key, name):
-        how = '; `from_single_file(file).save_pretrained(folder)` of its pipeline makes one' if index == 'model_index.json' else ''
-        raise ValueError(f"{key}: {name} is a file; expected a folder in diffusers' format{how}")
+        whole = index == 'model_index.json'
+        if whole and name.endswith('.safetensors'): return name
+        also = ', or a pipeline in one .safetensors file' if whole else ''
+        raise ValueError(f"{key}: {name} is a file; expected a folder in diffusers' format{also}")
     if _HUB.fullmatch(name) and not name.startswith('.'): return name
     known = ' or '.join(map(repr, allowed))
     raise ValueError(f'{key}: cannot load {_short(name)}: no such folder; expected {known}, a folder, or an id '
@@ -603,6 +607,15 @@ def _check_loras(t: Teacher):
             raise ValueError(f'{key}: no file or folder {_short(name)}; expected a LoRA that diffusers loads, or an id on '
                              'the hub (owner/name)')
 
+# %% ../nbs/00_config.ipynb #f9834191
+def _check_config(t: Teacher):
+    "Configurations are given for a file alone, and must be there"
+    key = 'model.teacher.config'
+    if not t.config: return
+    if not is_file('model.teacher.name', os.path.expanduser(t.name)):
+        raise ValueError(f'{key}: expected none, since model.teacher.name is no file, got {_short(t.config)}')
+    find_model(t.config, key, allowed=())
+
 # %% ../nbs/00_config.ipynb #5a16ba25
 def check_quantizer(key='model.teacher.quantize'): # for errors
     "Refuse a quantised teacher where the library is not installed"
@@ -616,6 +629,7 @@ def check_files(c: DistillConfig):
     if c.data.encoded and not is_folder('data.encoded', c.data.encoded):
         check_writable('data.encoded', c.data.encoded)
     find_model(c.model.teacher.name)
+    _check_config(c.model.teacher)
     _check_loras(c.model.teacher)
     if c.model.teacher.quantize:
         check_quantizer()

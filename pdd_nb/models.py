@@ -247,7 +247,7 @@ def _note(nets: Networks, steps):
     return dict(teacher=f.name, fingerprint=f.fingerprint, num_inference_steps=steps,
                 guidance_scale=(low + high)/2 if f.takes_guidance() else f.unguided,
                 guidance_range=[low, high] if low != high else None,
-                loras=f.loras or None, quantize=f.quantized or None, resolution=f.resolution,
+                config=f.config or None, loras=f.loras or None, quantize=f.quantized or None, resolution=f.resolution,
                 format='lora' if nets.rank else 'pipeline')
 
 def _pipeline_with(pipe, family, **components):
@@ -260,7 +260,7 @@ def _write_student(folder, nets: Networks):
     f = nets.family
     net = nets.network('student')
     if not nets.rank:
-        pipe = _pipeline_with(load_pipeline(f.name, loras=f.loras), f, **{f.part: net}, scheduler=f.scheduler())
+        pipe = _pipeline_with(load_pipeline(f.name, loras=f.loras, config=f.config), f, **{f.part: net}, scheduler=f.scheduler())
         with writing(folder):
             return pipe.save_pretrained(folder)
     lora = get_peft_model_state_dict(net, adapter_name='student')
@@ -302,9 +302,9 @@ def _check_reload(folder, nets: Networks, note):
                            'nothing was saved')
 
 # %% ../nbs/09_models.ipynb #09b00020
-def few_step_teacher(name, device='cpu', resolution=0, loras=()): # as for `load_pipeline` and `family_of`
+def few_step_teacher(name, device='cpu', resolution=0, loras=(), config=''): # as for `load_pipeline` and `family_of`
     "A teacher's pipeline with the scheduler of its students"
-    pipe = load_pipeline(name, device, loras=loras)
+    pipe = load_pipeline(name, device, loras=loras, config=config)
     pipe.scheduler = family_of(pipe, name, resolution).scheduler()
     return pipe
 
@@ -314,6 +314,7 @@ _NOTE = dict(teacher=('text', lambda v: isinstance(v, str)), fingerprint=('text'
              num_inference_steps=('a whole number more than 0', lambda v: type(v) is int and v > 0),
              guidance_scale=('a number', lambda v: type(v) in _NUMBER),
              guidance_range=('two numbers or null', lambda v: v is None or _two_numbers(v)),
+             config=('text or null', lambda v: v is None or isinstance(v, str)),
              loras=('pairs of a name and a number, or null', lambda v: v is None or _are_loras(v)),
              quantize=('nf4, int8 or null', lambda v: v in ('nf4', 'int8', None)),
              resolution=('a whole number more than 0', lambda v: type(v) is int and v > 0),
@@ -365,7 +366,8 @@ def load_student(folder, # a run's folder, or the student's
     if note['format'] == 'pipeline': return load_pipeline(folder, device, dtype, 'checkpoint')
     name = teacher or note['teacher']
     kind = '' if fuse else note.get('quantize') if quantize is None else quantize
-    pipe = load_pipeline(name, 'cpu' if kind else device, dtype, loras=note.get('loras') or ())
+    source = dict(loras=note.get('loras') or (), config=note.get('config') or '')
+    pipe = load_pipeline(name, 'cpu' if kind else device, dtype, **source)
     f = family_of(pipe, name)
     if f.fingerprint != note['fingerprint']:
         raise ValueError(f"checkpoint: {folder} was distilled from another teacher (weights {note['fingerprint']}, "
