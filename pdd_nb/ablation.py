@@ -146,7 +146,7 @@ def cell_config(matrix: Matrix, config, overrides, # name or file of a configura
 def _teacher_images(folder, cfg):
     "What the teacher draws of the protocol's prompts with all its steps, `(n,3,h,w)`; drawn once for a matrix"
     e, t = cfg.evaluation, cfg.model.teacher
-    pipe = few_step_teacher(t.name, loras=teacher_loras(t))
+    pipe = few_step_teacher(t.name, loras=teacher_loras(t), config=t.config)
     path = folder/f'teacher-{family_of(pipe).fingerprint}'
     if not (path/'pictures.safetensors').exists():
         texts, options = prompts_of(e)[0], dict(seed=e.seed, batch=e.batch_size)

@@ -566,7 +566,8 @@ class TrajectoryExplorer(Panel):
     def teacher(self):
         "The teacher's pipeline, opened when it is first needed"
         t = self.cfg.model.teacher
-        return few_step_teacher(t.name, self.device, self.note_of['resolution'], loras=teacher_loras(t))
+        return few_step_teacher(t.name, self.device, self.note_of['resolution'], loras=teacher_loras(t),
+                                config=t.config)
 
     def _repr_mimebundle_(self, **kw):
         if not self.note.value:

@@ -748,7 +748,7 @@ def _compared(checkpoint, cfg): # folder of a run or of a student; configuration
     t = cfg.model.teacher
     device = 'cuda' if cfg.device == 'auto' and torch.cuda.is_available() else 'cpu'
     found = [student_note(f) for f in student_folders(checkpoint)]
-    teacher = few_step_teacher(t.name, device, found[0][1]['resolution'], loras=teacher_loras(t))
+    teacher = few_step_teacher(t.name, device, found[0][1]['resolution'], loras=teacher_loras(t), config=t.config)
     models = _teachers(teacher, t, [note for _, note in found])
     for folder, note in found:
         student = load_student(folder, t.name, device, fuse=True)

@@ -497,7 +497,7 @@ def _check_protocols(students):
 # %% ../nbs/23_export.ipynb #d0040c07
 def _base_of(teacher, base_model, whole): # where it is loaded from; its name on the hub, as given; whole pipelines?
     "The teacher's name on the hub, `None` if it has none"
-    local = teacher != EMBEDDED and Path(teacher).is_dir()
+    local = teacher != EMBEDDED and Path(teacher).exists()
     if not local or base_model: return base_model or teacher
     if whole: return None
     raise ValueError(f'base_model: the teacher was loaded from {teacher}, a folder that others do not have; '
@@ -529,6 +529,8 @@ def plan_export(runs, repo, base_model, fused, # as for `export`
     teacher, whole = notes[0]['teacher'], fused or notes[0]['format'] == 'pipeline'
     if notes[0].get('loras') and not whole:
         raise ValueError('runs: the teacher has LoRAs of its own, which a card cannot name; export with fused')
+    if Path(teacher).is_file() and not whole:
+        raise ValueError('runs: the teacher is a single file, which a card cannot name; export with fused')
     base = _base_of(teacher, base_model, whole)
     students = [read_student(r, {teacher: base or Path(teacher).name}, len(runs) > 1) for r in runs]
     students.sort(key=lambda s: s.steps)
@@ -581,7 +583,7 @@ def _image_of(f, note, prompt) -> Image.Image: # a family; of the student; text
 # %% ../nbs/23_export.ipynb #8c23001b
 def _write_student(plan, s: ExportedStudent, folder): # of the export
     "Load a student and write it: the image that it draws, its family, and whether there is a file with other names"
-    pipe = load_student(s.run, plan.teacher, plan.device, plan.dtype, fuse=plan.whole)
+    pipe = load_student(s.run, plan.teacher, plan.device, plan.dtype, fuse=plan.whole, quantize='')
     f = family_of(pipe, resolution=s.note['resolution'])
     s.note['timesteps'] = f.grid(s.steps).t.tolist()
     if plan.whole:

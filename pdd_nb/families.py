@@ -8,7 +8,8 @@ __all__ = ['EMBEDDED', 'PRECISIONS', 'UNET_TARGETS', 'ADAPTABLE', 'HALVES', 'PLA
            'Family', 'full_precision', 'check_targets', 'SDXL', 'PixArtSigma', 'SD3', 'EvenFlow', 'Flux', 'Sana',
            'Chroma', 'ZImage', 'Flux2Klein', 'Flux2', 'QwenImage', 'Lumina2', 'AuraFlow', 'variant_of', 'load_whole',
            'check_finite', 'pipeline_class', 'model_parts', 'hub_reachable', 'hub_folder', 'family_of', 'frozen',
-           'add_lora', 'load_pipeline', 'load_teacher', 'tiny_families', 'own_images', 'pipeline_images', 'check_steps',
+           'add_lora', 'single_file_config', 'load_single_file', 'load_pipeline', 'linear_layers', 'quantization',
+           'quantize_net', 'load_teacher', 'tiny_families', 'own_images', 'pipeline_images', 'check_steps',
            'check_teacher']
 
 # %% ../nbs/08_families.ipynb #08b62cd2
@@ -19,24 +20,29 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import torch
-from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, SanaPipeline, UNet2DConditionModel
+import diffusers, torch
+from accelerate.utils import set_module_tensor_to_device
+from diffusers import BitsAndBytesConfig, DiffusionPipeline, FlowMatchEulerDiscreteScheduler
+from diffusers import SanaPipeline, UNet2DConditionModel
+from diffusers.loaders.single_file import SingleFileComponentError
+from diffusers.loaders.single_file_utils import fetch_diffusers_config
 from diffusers.models.embeddings import get_timestep_embedding
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
+from diffusers.quantizers import DiffusersAutoQuantizer
 from diffusers.utils import logging as diffusers_logging
 from fastcore.basics import patch
 from huggingface_hub import HfApi, constants as hub, try_to_load_from_cache
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
 from peft import LoraConfig, PeftModel, inject_adapter_in_model
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import CLIPTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from .config import Teacher, find_model, teacher_loras
+from .config import Teacher, check_quantizer, find_model, teacher_loras
 from .timesteps import Grid, Schedule, bcast, check_scheduler, ddim_step, flow_scheduler, is_flow
 from .timesteps import scheduler_grid, student_scheduler, to_x, trailing_grid
 
@@ -120,6 +126,8 @@ class Family:
                  resolution=0, # side of the images in pixels; 0: the model's own
                  loras=()): # that were added to its weights, `[name, scale]` each
         self.pipe, self.name, self.loras = pipe, str(name), list(loras)
+        self.config = ''                                    # where the configurations of a single file are
+        self.quantized = ''                                 # 'nf4' or 'int8', if the denoiser's weights are
         self.cut: Any = None                                # numbers of texts and of those cut, while counted
         self.resolution = resolution or self.sample_size*pipe.vae_scale_factor
         self.check_resolution()
@@ -1102,10 +1110,10 @@ def frozen(pipe):
     return pipe
 
 def _local_folder(name, key):
-    "The folder of a pipeline"
+    "The folder of a pipeline, or its file"
     place = find_model(name, key)
     if place == EMBEDDED: return asset('teacher')
-    return place if Path(place).is_dir() else hub_folder(place, key)
+    return place if Path(place).exists() else hub_folder(place, key)
 
 # %% ../nbs/08_families.ipynb #1bcb8380
 def add_lora(pipe, name, scale, # of a LoRA: a file, a folder or an id on the hub; its strength
@@ -1120,35 +1128,113 @@ def add_lora(pipe, name, scale, # of a LoRA: a file, a folder or an id on the hu
         raise ValueError(f'{key}: cannot add {str(name)!r} to a {type(pipe).__name__} ({first_line(e)})') from None
 
 # %% ../nbs/08_families.ipynb #01d7038e
-def load_pipeline(name=EMBEDDED, # 'embedded', a folder, or an id on the hub
+def _load_folder(folder, key, dtype): # in diffusers' format
+    "The pipeline of a folder, of which every part is whole"
+    options = FAMILIES[pipeline_class(folder, key)].constructor_options
+    if options:
+        options = dict(safety_checker=None, **options)
+    classes = {part: cls for part, cls in model_parts(folder).items() if part not in options}
+    parts = {part: load_whole(cls, Path(folder)/part, key, dtype) for part, cls in classes.items()}
+    try:
+        return DiffusionPipeline.from_pretrained(folder, dtype=dtype, use_safetensors=True, **parts, **options)
+    except LOADING as e: raise _unloadable(folder, e, key) from None
+
+# %% ../nbs/08_families.ipynb #51c56443
+def single_file_config(file, key) -> str: # for errors
+    "The id on the hub of the model that diffusers takes a file for, by names and shapes of its tensors"
+    try:
+        with safe_open(file, 'pt') as f:
+            shapes = {k: torch.empty(f.get_slice(k).get_shape(), device='meta') for k in f.keys()}
+    except SafetensorError as e: raise ValueError(f'{key}: cannot read {file} ({first_line(e)})') from None
+    return fetch_diffusers_config(shapes)['pretrained_model_name_or_path']
+
+# %% ../nbs/08_families.ipynb #eea5f023
+def load_single_file(file, config, key, dtype): # a folder or an id with its configurations, or ''; for errors
+    "The pipeline of a single file of weights"
+    place = config or single_file_config(file, key)
+    try:
+        kind = dict(DiffusionPipeline.load_config(place)).get('_class_name')
+    except LOADING:
+        raise ValueError(f'model.teacher.config: no model_index.json in {place}, which has the configurations for {file}; '
+                         "give a folder that has them") from None
+    known = [k for k in FAMILIES if hasattr(getattr(diffusers, k), 'from_single_file')]
+    if kind not in known: raise ValueError(f"{key}: a {kind} cannot be loaded from a file; known are {', '.join(known)}")
+    options = FAMILIES[kind].constructor_options
+    if options:
+        options = dict(safety_checker=None, **options)
+    try:
+        pipe = getattr(diffusers, kind).from_single_file(str(file), config=place, torch_dtype=dtype, **options)
+    except (*LOADING, SingleFileComponentError) as e:
+        raise ValueError(f'{key}: cannot load {file} as a {kind} with the configurations of {place} ({first_line(e)})') from None
+    return pipe
+
+# %% ../nbs/08_families.ipynb #6756a8d4
+def load_pipeline(name=EMBEDDED, # 'embedded', a folder, a .safetensors file, or an id on the hub
                   device='cpu', dtype=torch.float32,
                   key='model.teacher.name', # for errors
-                  loras=()): # to add to its weights, `[name, scale]` each
+                  loras=(), # to add to its weights, `[name, scale]` each
+                  config=''): # as for `load_single_file`
     "A text-to-image pipeline, frozen and silent, every part of it whole and finite"
     first = torch.float32 if loras else dtype
     with quiet_loading():
-        folder = _local_folder(name, key)
-        options = FAMILIES[pipeline_class(folder, key)].constructor_options
-        if options:
-            options = dict(safety_checker=None, **options)
-        classes = {part: cls for part, cls in model_parts(folder).items() if part not in options}
-        parts = {part: load_whole(cls, Path(folder)/part, key, first) for part, cls in classes.items()}
-        try:
-            pipe = DiffusionPipeline.from_pretrained(folder, dtype=first, use_safetensors=True, **parts, **options)
-        except LOADING as e: raise _unloadable(name, e, key) from None
+        place = _local_folder(name, key)
+        single = Path(place).is_file()
+        pipe = load_single_file(place, config, key, first) if single else _load_folder(place, key, first)
         for lora, scale in loras:
             add_lora(pipe, lora, scale)
         pipe = frozen(pipe).to(device, dtype) if loras else frozen(pipe).to(device)
-    for part in parts:
-        check_finite(getattr(pipe, part), f'{key}: {part} of {name}')
+    for part, m in pipe.components.items():
+        if isinstance(m, nn.Module):
+            check_finite(m, f'{key}: {part} of {name}')
     return pipe
+
+# %% ../nbs/08_families.ipynb #a29b7af4
+def linear_layers(net: nn.Module) -> list:
+    "Names of the linear layers that are quantised: all but the first, whose weights tell diffusers the precision"
+    return [k for k, m in net.named_modules() if isinstance(m, nn.Linear)][1:]
+
+def quantization(net: nn.Module, kind): # 'nf4' or 'int8'
+    "Diffusers' configuration of a quantisation"
+    kept = [k for k, m in net.named_modules() if isinstance(m, nn.Linear)][:1]
+    if kind == 'int8': return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=kept)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type=kind, bnb_4bit_compute_dtype=net.dtype,
+                              llm_int8_skip_modules=kept)
+
+def quantize_net(net: nn.Module, kind, device): # of diffusers; 'nf4' or 'int8'; where its weights will be
+    "Quantise the weights of a network's linear layers, in place"
+    logging.getLogger('bitsandbytes').setLevel(logging.ERROR)       # a remark at each call of a layer
+    quantizer = DiffusersAutoQuantizer.from_config(quantization(net, kind), pre_quantized=False)
+    weights = net.state_dict()
+    quantizer.preprocess_model(net, device_map=None, keep_in_fp32_modules=[])      # layers without weights
+    for k, v in weights.items():
+        if quantizer.check_if_quantized_param(net, v, k, weights):
+            quantizer.create_quantized_param(net, v, k, target_device=torch.device(device), state_dict=weights)
+        else: set_module_tensor_to_device(net, k, device, value=v)
+    quantizer.postprocess_model(net)
+    nn.Module.to(net.requires_grad_(False).eval(), device)
+
+# %% ../nbs/08_families.ipynb #27549c5d
+@patch
+def quantize(self: Family, kind, device='cpu'): # 'nf4' or 'int8'; of all parts
+    "Quantise the denoiser's linear layers; the fingerprint stays that of the original weights"
+    check_quantizer()
+    self.fingerprint
+    quantize_net(self.net, kind, device)
+    self.quantized = kind
+    for m in self.pipe.components.values():
+        if isinstance(m, nn.Module) and m is not self.net:
+            m.to(device)
 
 # %% ../nbs/08_families.ipynb #0b7e624e
 def load_teacher(t: Teacher, device='cpu', dtype=torch.float32) -> Family: # settings
-    "The family of a teacher, with its LoRAs in its weights"
+    "The family of a teacher, with its LoRAs in its weights, quantised if the settings say so"
     loras = teacher_loras(t)
-    pipe = load_pipeline(t.name, device, dtype, loras=loras)
-    return family_of(pipe, t.name, t.resolution, loras=loras)
+    pipe = load_pipeline(t.name, 'cpu' if t.quantize else device, dtype, loras=loras, config=t.config)
+    family = family_of(pipe, t.name, t.resolution, loras=loras)
+    family.config = t.config
+    if t.quantize:
+        family.quantize(t.quantize, device)
+    return family
 
 # %% ../nbs/08_families.ipynb #8835c9df
 def tiny_families(names=(), seed=0): # some of the table's; empty: all
@@ -1202,7 +1288,8 @@ def check_steps(f: Family, scale, # guidance scale
                 key='model.teacher.name'): # for errors
     "Refuse a teacher of which two steps are not those of the pipeline's own call"
     ours, theirs = _both_images(f, scale, key)
-    error, limit = (ours - theirs).abs().mean(), 1e-4 if f.net.dtype == torch.float32 else .02
+    exact = f.net.dtype == torch.float32 and not f.quantized
+    error, limit = (ours - theirs).abs().mean(), 1e-4 if exact else .02
     if not error <= limit:
         raise ValueError(f'{key}: two steps of {f.name} are not those of its own {f.pipeline} (images differ by '
                          f'{error:.2g}); this variant is not understood')

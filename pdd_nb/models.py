@@ -238,7 +238,8 @@ def _note(nets: Networks, steps):
     return dict(teacher=f.name, fingerprint=f.fingerprint, num_inference_steps=steps,
                 guidance_scale=(low + high)/2 if f.takes_guidance() else f.unguided,
                 guidance_range=[low, high] if low != high else None,
-                loras=f.loras or None, resolution=f.resolution, format='lora' if nets.rank else 'pipeline')
+                config=f.config or None, loras=f.loras or None, quantize=f.quantized or None, resolution=f.resolution,
+                format='lora' if nets.rank else 'pipeline')
 
 def _pipeline_with(pipe, family, **components):
     "A copy of a pipeline with some components replaced"
@@ -250,7 +251,7 @@ def _write_student(folder, nets: Networks):
     f = nets.family
     net = nets.network('student')
     if not nets.rank:
-        pipe = _pipeline_with(load_pipeline(f.name, loras=f.loras), f, **{f.part: net}, scheduler=f.scheduler())
+        pipe = _pipeline_with(load_pipeline(f.name, loras=f.loras, config=f.config), f, **{f.part: net}, scheduler=f.scheduler())
         with writing(folder):
             return pipe.save_pretrained(folder)
     lora = get_peft_model_state_dict(net, adapter_name='student')
@@ -292,9 +293,9 @@ def _check_reload(folder, nets: Networks, note):
                            'nothing was saved')
 
 # %% ../nbs/09_models.ipynb #09b00020
-def few_step_teacher(name, device='cpu', resolution=0, loras=()): # as for `load_pipeline` and `family_of`
+def few_step_teacher(name, device='cpu', resolution=0, loras=(), config=''): # as for `load_pipeline` and `family_of`
     "A teacher's pipeline with the scheduler of its students"
-    pipe = load_pipeline(name, device, loras=loras)
+    pipe = load_pipeline(name, device, loras=loras, config=config)
     pipe.scheduler = family_of(pipe, name, resolution).scheduler()
     return pipe
 
@@ -304,7 +305,9 @@ _NOTE = dict(teacher=('text', lambda v: isinstance(v, str)), fingerprint=('text'
              num_inference_steps=('a whole number more than 0', lambda v: type(v) is int and v > 0),
              guidance_scale=('a number', lambda v: type(v) in _NUMBER),
              guidance_range=('two numbers or null', lambda v: v is None or _two_numbers(v)),
+             config=('text or null', lambda v: v is None or isinstance(v, str)),
              loras=('pairs of a name and a number, or null', lambda v: v is None or _are_loras(v)),
+             quantize=('nf4, int8 or null', lambda v: v in ('nf4', 'int8', None)),
              resolution=('a whole number more than 0', lambda v: type(v) is int and v > 0),
              format=('lora or pipeline', lambda v: v in ('lora', 'pipeline')))
 
@@ -347,18 +350,24 @@ def student_note(folder, # of a run or of a student
 def load_student(folder, # a run's folder, or the student's
                  teacher=None, # folder or id of the teacher; default: that of the note
                  device='cpu', dtype=torch.float32,
-                 fuse=False): # add the adapters to the weights: faster, and equal up to rounding
+                 fuse=False, # add the adapters to the weights: faster, and equal up to rounding; the base is not quantised
+                 quantize=None): # the base's weights: 'nf4', 'int8' or ''; default: as the student was trained
     "The student as a pipeline with its scheduler; call it with the number of steps and the guidance scale of its note"
     folder, note = student_note(folder)
     if note['format'] == 'pipeline': return load_pipeline(folder, device, dtype, 'checkpoint')
     name = teacher or note['teacher']
-    f = family_of(load_pipeline(name, device, dtype, loras=note.get('loras') or ()), name)
+    kind = '' if fuse else note.get('quantize') if quantize is None else quantize
+    source = dict(loras=note.get('loras') or (), config=note.get('config') or '')
+    pipe = load_pipeline(name, 'cpu' if kind else device, dtype, **source)
+    f = family_of(pipe, name)
     if f.fingerprint != note['fingerprint']:
         raise ValueError(f"checkpoint: {folder} was distilled from another teacher (weights {note['fingerprint']}, "
                          f"this one has {f.fingerprint}); give the teacher it was made from, {note['teacher']!r}")
     for part in folder.glob('*.safetensors'):
         load_tensors(part)     # the error names a truncated file
     f.check_lora(folder)
+    if kind:
+        f.quantize(kind, device)
     with quiet_loading():
         f.load_lora(folder, fuse)
     f.pipe.scheduler = type(f.scheduler()).from_pretrained(folder/'scheduler')

@@ -35,7 +35,7 @@ def _grid_models(runs, cfg, resolution): # folders of runs of one teacher; confi
     "List of `(name, function from a number of steps to a pipeline, guidance scale)`: the teacher, then each run's students"
     t = cfg.model.teacher
     device = 'cuda' if cfg.device == 'auto' and torch.cuda.is_available() else 'cpu'
-    teacher = few_step_teacher(t.name, device, resolution, loras=teacher_loras(t))
+    teacher = few_step_teacher(t.name, device, resolution, loras=teacher_loras(t), config=t.config)
     load = cache(lambda folder: load_student(folder, t.name, device, fuse=True))
     def student_of(run): return lambda k: load(student_note(run, k)[0])
     models = [('teacher', lambda k: teacher, t.guidance_scale)]
