@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from typing import Any
 
-__all__ = ['RunState', 'Clock', 'Trainer', 'Guard', 'distill']
+__all__ = ['RunState', 'Clock', 'TIMEOUT', 'Trainer', 'n_parts', 'Guard', 'is_lost', 'names_lost_process', 'distill']
 
 @dataclass
 class RunState:
@@ -24,6 +24,8 @@ class Clock:
     def start(self) -> None: ...
     def stop(self) -> float: ...
 
+TIMEOUT: Incomplete
+
 class Trainer:
     cfg: Incomplete
     clock: Incomplete
@@ -37,6 +39,7 @@ class Trainer:
     loggers: Incomplete
     family: Incomplete
     nets: Incomplete
+    samples: Incomplete
     feeds: Any
     objective: Any
     objectives: dict[str, Objective]
@@ -64,6 +67,8 @@ class Trainer:
     @contextmanager
     def paused(self) -> Generator[None]: ...
 
+def n_parts(samples, processes, batch) -> int: ...
+
 class Guard:
     device: Incomplete
     limit: Incomplete
@@ -79,4 +84,7 @@ class Guard:
     n: int
     def reason(self, weights, reduce=...) -> str: ...
 
+def is_lost(error: RuntimeError) -> bool: ...
+@contextmanager
+def names_lost_process() -> Generator[None]: ...
 def distill(cfg: DistillConfig, resume: bool = True, quiet: bool = False): ...
