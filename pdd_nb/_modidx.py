@@ -1389,6 +1389,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'pdd_nb.trainer._networks': ('trainer.html#_networks', 'pdd_nb/trainer.py'),
                                 'pdd_nb.trainer._objective_class': ('trainer.html#_objective_class', 'pdd_nb/trainer.py'),
                                 'pdd_nb.trainer._part': ('trainer.html#_part', 'pdd_nb/trainer.py'),
+                                'pdd_nb.trainer._progress': ('trainer.html#_progress', 'pdd_nb/trainer.py'),
                                 'pdd_nb.trainer._read_meta': ('trainer.html#_read_meta', 'pdd_nb/trainer.py'),
                                 'pdd_nb.trainer._trained_roles': ('trainer.html#_trained_roles', 'pdd_nb/trainer.py'),
                                 'pdd_nb.trainer.distill': ('trainer.html#distill', 'pdd_nb/trainer.py'),

@@ -70,15 +70,16 @@ def _accelerator(cfg: DistillConfig) -> Accelerator:
     "The accelerator of a run"
     AcceleratorState._reset_state()                            # allows another precision in the same process
     timeout = InitProcessGroupKwargs(timeout=TIMEOUT)
-    accelerator = Accelerator(mixed_precision=cfg.training.precision, cpu=cfg.device == 'cpu', kwargs_handlers=[timeout])
+    on_cpu = cfg.device == 'cpu'
+    accelerator = Accelerator(mixed_precision=cfg.training.precision, cpu=on_cpu, kwargs_handlers=[timeout])
     _check_replicated(accelerator.distributed_type)
     return accelerator
 
 def _check_replicated(kind: DistributedType):
     "`ValueError` if accelerate is set to divide the weights over processes"
     if kind in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
-        raise ValueError(f'accelerate: {kind.value} divides the weights over processes, which this package does not support: '
-                         'each process holds all of them; launch with --multi_gpu, or choose multi-GPU in `accelerate config`')
+        raise ValueError(f'accelerate: {kind.value} divides the weights over processes, which is not supported; '
+                         'launch with --multi_gpu, or choose multi-GPU in `accelerate config`')
 
 # %% ../nbs/16_trainer.ipynb #f23cb6fa
 class Trainer:
@@ -98,7 +99,7 @@ class Trainer:
         self.family = family or _load_family(cfg, self.device)
         self.nets = _networks(cfg, self.family, _trained_roles(self.stages))
         self.nets.prepare(self.accelerator)
-        self.samples = t.batch_size*t.accumulation*self.accelerator.num_processes      # of an update; a checkpoint's, if resumed
+        self.samples = t.batch_size*t.accumulation*self.accelerator.num_processes  # of an update; if resumed, as before
         self.state, self.clock, self.recorder = RunState(), Clock(), Recorder(self.folder, self.main)
         self.feeds: Any = None                                 # set by `begin`
         self.objective: Any = None                             # of the stage, set by `start_stage`
@@ -170,7 +171,7 @@ def train_step(self: Trainer):
             updater.optimizer.zero_grad()
     self.state.step += 1
 
-# %% ../nbs/16_trainer.ipynb #a1d854c8
+# %% ../nbs/16_trainer.ipynb #d67648c7
 def n_parts(samples, # of an update
             processes, batch # number of processes; largest number of samples of one at a time
            ) -> int:
@@ -356,7 +357,8 @@ def _meta(self: Trainer, objectives):
         state['best'] = None
     scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else None
     return dict(**state, fingerprint=self.family.fingerprint, config=asdict(self.cfg), roles=self.nets.roles,
-                objectives=objectives, metrics=len(self.recorder.metrics), scaler=scaler, samples=self.samples,
+                objectives=objectives, metrics=len(self.recorder.metrics), scaler=scaler,
+                samples=self.samples,
                 first_loss=None if self.guard.first is None else self.guard.first.item())
 
 # %% ../nbs/16_trainer.ipynb #16a00011
@@ -400,8 +402,7 @@ def restore(self: Trainer, name='last'):
         self._objective(k).load_state_dict(state)
     if self.accelerator.scaler:
         self.accelerator.scaler.load_state_dict(meta['scaler'])
-    best = math.inf if meta['best'] is None else meta['best']
-    self.state = RunState(**{k: meta[k] for k in ('stage', 'step', 'began', 'bad', 'seconds')}, best=best)
+    self.state = _progress(meta)
     self.best_weights = groups.get('best')
     self.samples = meta.get('samples', self.samples)
     first = meta.get('first_loss')
@@ -413,6 +414,11 @@ def _check_files(meta, groups, path): # of a checkpoint
     "Refuse a checkpoint that has lost a file"
     lost = [name for name in meta['files'] if name not in groups]
     if lost: raise ValueError(f'{path}: {lost[0]}.safetensors is missing; use another checkpoint')
+
+def _progress(meta) -> RunState:
+    "The progress that a checkpoint states"
+    best = math.inf if meta['best'] is None else meta['best']
+    return RunState(**{k: meta[k] for k in ('stage', 'step', 'began', 'bad', 'seconds')}, best=best)
 
 def _part(groups, role, part) -> dict: # of a checkpoint's files
     "A part of an updater; moments are empty before the first update"
@@ -453,7 +459,7 @@ def _end_stage(self: Trainer):
             save_student(self.folder/student_name(self.cfg, n), self.nets, n)
     self.recorder.plots(self.objective)
 
-# %% ../nbs/16_trainer.ipynb #7cf28576
+# %% ../nbs/16_trainer.ipynb #5650d6af
 def is_lost(error: RuntimeError) -> bool:
     "Whether an exchange between processes failed; errors of gloo have no class of their own, but name its source files"
     return isinstance(error, DistError) or 'gloo' in str(error)
@@ -478,7 +484,8 @@ def run(self: Trainer,
     "Train all stages and save the student; returns the folder of the run"
     check_run(self.cfg, resume)
     if resume and is_finished(self.folder): return self._say_finished()
-    with only_writer(self.folder) if self.main else nullcontext(), names_path(self.folder), names_lost_process():
+    only = only_writer(self.folder) if self.main else nullcontext()
+    with only, names_path(self.folder), names_lost_process():
         self.begin(resume)
         with noted_signals() as noted:
             def stop(): return noted.number or self.step == stop_at or (control is not None and control(self))

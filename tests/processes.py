@@ -1,5 +1,5 @@
 "Processes joined by torch, for tests: forked from a script after its imports, so that the libraries are loaded once."
-import os, socket, traceback
+import os, signal, socket, traceback
 
 def _port():
     "A port that is free now"
@@ -7,9 +7,10 @@ def _port():
         s.bind(('127.0.0.1', 0))
         return s.getsockname()[1]
 
-def together(f, *args, n=2) -> list[int]:
+def together(f, *args, n=2,
+             ends=False): # whether the death of one ends the others, as the launcher of accelerate does
     "Call `f` in `n` new processes, with the environment that `accelerate launch` gives them; their wait statuses, 0 if all went well"
-    port, pids = _port(), []
+    port, pids, statuses = _port(), [], {}
     for rank in range(n):
         pid = os.fork()
         if pid:
@@ -22,4 +23,9 @@ def together(f, *args, n=2) -> list[int]:
             traceback.print_exc()
             os._exit(1)
         os._exit(0)
-    return [os.waitpid(pid, 0)[1] for pid in pids]
+    while len(statuses) < n:
+        pid, status = os.wait()
+        statuses[pid] = status
+        if status and ends:
+            for other in set(pids) - set(statuses): os.kill(other, signal.SIGTERM)
+    return [statuses[pid] for pid in pids]
