@@ -126,6 +126,8 @@ class Family:
                  resolution=0, # side of the images in pixels; 0: the model's own
                  loras=()): # that were added to its weights, `[name, scale]` each
         self.pipe, self.name, self.loras = pipe, str(name), list(loras)
+        self.home: Any = None                               # device that denoiser and text encoders share in turns
+        self.reads = False                                  # is it the text encoders' turn?
         self.config = ''                                    # where the configurations of a single file are
         self.quantized = ''                                 # 'nf4' or 'int8', if the denoiser's weights are
         self.cut: Any = None                                # numbers of texts and of those cut, while counted
@@ -153,7 +155,7 @@ def net(self: Family) -> nn.Module:
     return getattr(self.pipe, self.part)
 
 @patch(as_prop=True)
-def device(self: Family): return self.net.device
+def device(self: Family): return self.net.device if self.home is None else self.home
 
 @patch(as_prop=True)
 def sample_size(self: Family) -> int:
@@ -195,7 +197,7 @@ def _encode(self: Family, prompts, **options):
 def encode(self: Family, prompts, batch=256) -> dict:
     "Conditions `(n,...)` of `n` prompts"
     parts = []
-    with self.counting_cut(), quiet_loading():
+    with self.reading(), self.counting_cut(), quiet_loading():
         self.cut.append((len(prompts), self.too_long(prompts)))
         for i in range(0, len(prompts), batch):
             parts.append(self._encode(prompts[i:i + batch]))
@@ -211,7 +213,7 @@ def null(self: Family, negative='') -> dict: # a negative prompt
         limit = self.reader()[1]
         _log.warning(f'model.teacher.negative_prompt: the text encoder reads its first {limit} tokens alone')
     texts = [negative] if negative else self.no_negative
-    with quiet_loading():
+    with self.reading(), quiet_loading():
         got = self._encode([''], do_classifier_free_guidance=True, negative_prompt=texts)
     return {k.removeprefix('negative_'): v for k, v in got.items() if k.startswith('negative_')}
 
@@ -236,12 +238,41 @@ def sized(self: Family, cond, ids):
     "Conditions, with the sizes of the images `(b,6)` where the model takes them"
     return cond
 
+# %% ../nbs/08_families.ipynb #80074291
+@patch
+def _texts(self: Family) -> dict:
+    "The text encoders of the pipeline by name"
+    return {k: m for k, m in self.pipe.components.items() if k.startswith('text_encoder') and isinstance(m, nn.Module)}
+
+@patch
+def share(self: Family, device):
+    "Put all parts on a device but the text encoders, which are there only while they read"
+    texts = self._texts()
+    for k, m in self.pipe.components.items():
+        if isinstance(m, nn.Module):
+            nn.Module.to(m, 'cpu' if k in texts else device)
+    self.home, self.reads = torch.device(device), False
+
+@patch
+@contextmanager
+def reading(self: Family):
+    "While open, the text encoders are on the device and the denoiser is not"
+    if self.home is None or self.reads:                     # within another
+        yield
+        return
+    away, self.reads = self.home if self.quantized else 'cpu', True
+    try:
+        nn.Module.to(self.net, away)
+        for m in self._texts().values():
+            m.to(self.home)
+        yield
+    finally:
+        self.share(self.home)
+
 @patch
 def release(self: Family):
     "Text encoders leave the GPU: whatever is to be encoded has been"
-    for k, m in self.pipe.components.items():
-        if k.startswith('text_encoder') and isinstance(m, nn.Module):
-            m.to('cpu')
+    self.share(self.device)
 
 # %% ../nbs/08_families.ipynb #ba610953
 @patch
@@ -588,6 +619,10 @@ class PixArtSigma(Family):
     returns = ('prompt_embeds', 'prompt_attention_mask', 'negative_prompt_embeds', 'negative_prompt_attention_mask')
     call = dict(use_resolution_binning=False)
     no_negative, latent_multiple, constructor_options, by_peft = '', 2, {}, True
+
+    def inputs(self, cond, null=None):
+        given = super().inputs(cond, null)
+        return given | dict(negative_prompt=None) if null else given        # in place of the pipeline's own ''
 
     def predict(self, net, x, t, cond, w=None):
         sizes = dict(resolution=None, aspect_ratio=None)
@@ -1215,25 +1250,24 @@ def quantize_net(net: nn.Module, kind, device): # of diffusers; 'nf4' or 'int8';
 
 # %% ../nbs/08_families.ipynb #27549c5d
 @patch
-def quantize(self: Family, kind, device='cpu'): # 'nf4' or 'int8'; of all parts
+def quantize(self: Family, kind, device='cpu'): # 'nf4' or 'int8'; where the denoiser will be
     "Quantise the denoiser's linear layers; the fingerprint stays that of the original weights"
     check_quantizer()
     self.fingerprint
     quantize_net(self.net, kind, device)
     self.quantized = kind
-    for m in self.pipe.components.values():
-        if isinstance(m, nn.Module) and m is not self.net:
-            m.to(device)
 
 # %% ../nbs/08_families.ipynb #0b7e624e
 def load_teacher(t: Teacher, device='cpu', dtype=torch.float32) -> Family: # settings
     "The family of a teacher, with its LoRAs in its weights, quantised if the settings say so"
     loras = teacher_loras(t)
-    pipe = load_pipeline(t.name, 'cpu' if t.quantize else device, dtype, loras=loras, config=t.config)
+    pipe = load_pipeline(t.name, dtype=dtype, loras=loras, config=t.config)
     family = family_of(pipe, t.name, t.resolution, loras=loras)
     family.config = t.config
     if t.quantize:
         family.quantize(t.quantize, device)
+    if torch.device(device).type != 'cpu':
+        family.share(device)
     return family
 
 # %% ../nbs/08_families.ipynb #8835c9df
@@ -1265,16 +1299,28 @@ def own_images(f: Family, prompts, noise, n, scale) -> Tensor: # `(b,c,h,w)`; nu
     return f.decode(x)
 
 # %% ../nbs/08_families.ipynb #6e355ce4
+@patch
+def drawing(self: Family, prompts, scale): # a guidance scale
+    "A pipeline and the arguments that draw prompts: texts, or their conditions where text encoders take turns"
+    if self.home is None: return self.pipe, self.written(prompts, scale)
+    guided = scale > self.unguided and not self.takes_guidance()
+    given = self.inputs(self.encode(prompts), self.null() if guided else None)
+    parts = {**self.pipe.components, **dict.fromkeys(self._texts())}
+    pipe = type(self.pipe)(**parts, **self.constructor_options)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe, given | self.scale_option(scale)
+
+# %% ../nbs/08_families.ipynb #f1e3db79
 def pipeline_images(f: Family, prompts, noise, n, scale) -> Tensor: # as `own_images`
     "Images `(b,3,h,w)` by the pipeline's own call, with the scheduler of the family's students"
-    was = f.pipe.scheduler
-    f.pipe.scheduler = f.scheduler()
-    try:
-        with quiet_loading():
-            options = dict(latents=f.pack(noise), num_inference_steps=n, output_type='pt')
-            return f.pipe(**f.written(prompts, scale), **options).images.float()
-    finally:
-        f.pipe.scheduler = was
+    with quiet_loading():
+        pipe, given = f.drawing(prompts, scale)
+        was, pipe.scheduler = pipe.scheduler, f.scheduler()
+        options = dict(latents=f.pack(noise), num_inference_steps=n, output_type='pt')
+        try:
+            return pipe(**given, **options).images.float()
+        finally:
+            pipe.scheduler = was
 
 def _both_images(f: Family, scale, key): # for errors
     "Images of two steps, by the pipeline and by ours"

@@ -271,21 +271,43 @@ def save_student(folder, # to write
     write_folder(folder, fill, 'student')
 
 # %% ../nbs/09_models.ipynb #09b00018
+def _latents(pipe, family: Family, net, options): # a denoiser; of the call
+    "What a pipeline draws with a denoiser from conditions; text encoders are not needed, and the VAE is the family's"
+    texts = {k: None for k in pipe.components if k.startswith('text_encoder')}
+    live = _pipeline_with(pipe, family, **texts, **{family.part: net}, vae=family.pipe.vae)
+    live.set_progress_bar_config(disable=True)
+    return live(**options, output_type='latent').images
+
+def _in_its_place(pipe, family: Family, net, options): # of a reloaded student; the trained denoiser
+    "What a reloaded student draws; on a GPU it takes the place of the denoiser that is trained"
+    other, device = getattr(pipe, family.part), family.device
+    if family.quantized or device.type == 'cpu': return _latents(pipe, family, other, options)
+    nn.Module.to(net, 'cpu')
+    nn.Module.to(other, device)
+    try:
+        return _latents(pipe, family, other, options)
+    finally:
+        nn.Module.to(other, 'cpu')
+        nn.Module.to(net, device)
+
+# %% ../nbs/09_models.ipynb #23a65f88
+def _reload_options(f: Family, note, dtype) -> dict: # of the weights
+    "Arguments of a call that draws two images"
+    noise = torch.randn(2, *f.shape, generator=torch.Generator().manual_seed(0)).to(f.device, dtype)
+    cond = {k: v.to(dtype) if v.is_floating_point() else v for k, v in f.encode(['a test', 'another']).items()}
+    options = dict(num_inference_steps=note['num_inference_steps'], **f.scale_option(note['guidance_scale']))
+    return dict(**options, **f.inputs(cond), latents=f.pack(noise))
+
 def _check_reload(folder, nets: Networks, note):
     "`RuntimeError` if the pipeline loaded from the folder gives other latents than the student"
     f = nets.family
     net = nets.network('student')
-    dtype = f.net.dtype if nets.rank else torch.float32             # a whole student is trained and saved in float32
-    with quiet_loading():
-        other = family_of(load_student(folder, f.name, f.device, dtype), f.name, f.resolution)
-    use_channels_last(other)                            # one step multiplies rounding by sigma/alpha
-    cond = other.encode(['a test', 'another'])
-    noise = torch.randn(2, *f.shape, generator=torch.Generator().manual_seed(0)).to(f.device, dtype)
-    live = _pipeline_with(other.pipe, f, **{f.part: net})
-    live.set_progress_bar_config(disable=True)
-    options = dict(num_inference_steps=note['num_inference_steps'], **f.scale_option(note['guidance_scale']))
-    options |= dict(**other.inputs(cond), latents=other.pack(noise), output_type='latent')
-    saved, trained = [p(**options).images for p in (other.pipe, live)]
+    dtype = f.net.dtype if nets.rank else torch.float32         # a whole student is trained and saved in float32
+    options = _reload_options(f, note, dtype)
+    pipe = _student_pipeline(folder, f.name, f.device, dtype)
+    use_channels_last(family_of(pipe, f.name, f.resolution))    # one step multiplies rounding by sigma/alpha
+    trained = _latents(pipe, f, net, options)
+    saved = _in_its_place(pipe, f, net, options)
     tolerance = 1e-3 if dtype == torch.float32 else .1          # adapters are rounded in half precision
     error = (trained - saved).abs().max()
     if not error <= tolerance*trained.abs().max():
@@ -346,6 +368,28 @@ def student_note(folder, # of a run or of a student
     check_note(note, file)
     return folder, note
 
+# %% ../nbs/09_models.ipynb #1843a666
+def _student_pipeline(folder, teacher, device, dtype, fuse=False, quantize=None): # as for `load_student`
+    "The student as a pipeline on the CPU; a quantised denoiser is on the device"
+    folder, note = student_note(folder)
+    if note['format'] == 'pipeline': return load_pipeline(folder, dtype=dtype, key='checkpoint')
+    name = teacher or note['teacher']
+    source = dict(loras=note.get('loras') or (), config=note.get('config') or '')
+    f = family_of(load_pipeline(name, dtype=dtype, **source), name)
+    if f.fingerprint != note['fingerprint']:
+        raise ValueError(f"checkpoint: {folder} was distilled from another teacher (weights {note['fingerprint']}, "
+                         f"this one has {f.fingerprint}); give the teacher it was made from, {note['teacher']!r}")
+    for part in folder.glob('*.safetensors'):
+        load_tensors(part)     # the error names a truncated file
+    f.check_lora(folder)
+    kind = note.get('quantize') if quantize is None else quantize
+    if kind and not fuse:
+        f.quantize(kind, device)
+    with quiet_loading():
+        f.load_lora(folder, fuse)
+    f.pipe.scheduler = type(f.scheduler()).from_pretrained(folder/'scheduler')
+    return f.pipe
+
 # %% ../nbs/09_models.ipynb #09b00022
 def load_student(folder, # a run's folder, or the student's
                  teacher=None, # folder or id of the teacher; default: that of the note
@@ -353,25 +397,11 @@ def load_student(folder, # a run's folder, or the student's
                  fuse=False, # add the adapters to the weights: faster, and equal up to rounding; the base is not quantised
                  quantize=None): # the base's weights: 'nf4', 'int8' or ''; default: as the student was trained
     "The student as a pipeline with its scheduler; call it with the number of steps and the guidance scale of its note"
-    folder, note = student_note(folder)
-    if note['format'] == 'pipeline': return load_pipeline(folder, device, dtype, 'checkpoint')
-    name = teacher or note['teacher']
-    kind = '' if fuse else note.get('quantize') if quantize is None else quantize
-    source = dict(loras=note.get('loras') or (), config=note.get('config') or '')
-    pipe = load_pipeline(name, 'cpu' if kind else device, dtype, **source)
-    f = family_of(pipe, name)
-    if f.fingerprint != note['fingerprint']:
-        raise ValueError(f"checkpoint: {folder} was distilled from another teacher (weights {note['fingerprint']}, "
-                         f"this one has {f.fingerprint}); give the teacher it was made from, {note['teacher']!r}")
-    for part in folder.glob('*.safetensors'):
-        load_tensors(part)     # the error names a truncated file
-    f.check_lora(folder)
-    if kind:
-        f.quantize(kind, device)
-    with quiet_loading():
-        f.load_lora(folder, fuse)
-    f.pipe.scheduler = type(f.scheduler()).from_pretrained(folder/'scheduler')
-    return f.pipe
+    pipe = _student_pipeline(folder, teacher, device, dtype, fuse=fuse, quantize=quantize)
+    for m in pipe.components.values():
+        if isinstance(m, nn.Module):
+            nn.Module.to(m, device)
+    return pipe
 
 # %% ../nbs/09_models.ipynb #09a00002
 def student_hash(folder) -> str: # of a run or of a student

@@ -343,7 +343,7 @@ def quantization_effect(net: nn.Module, kind): # without adapters
     return sum(w.nbytes - quantized_bytes(w, kind) for w in weights), max(w.nbytes for w in weights)
 
 # %% ../nbs/22_plan.ipynb #d49c3ae9
-def memory(cfg: DistillConfig) -> dict: # bytes by `part`, `total`, `encoding`; `parameters`, `trained`; `flop` of a batch
+def memory(cfg: DistillConfig) -> dict: # bytes by `part`, `total`, `encoding`, `saving`; `parameters`, `trained`; `flop` of a batch
     "What a training step of one process holds at its peak, from shapes alone"
     c = check(cfg)
     m, dtype = c.model.teacher, PRECISIONS[c.training.precision]
@@ -358,8 +358,10 @@ def memory(cfg: DistillConfig) -> dict: # bytes by `part`, `total`, `encoding`; 
     parts |= dict(activations=saved, temporaries=count.peak - saved + undone)
     sizes = dict(parameters=sum(p.numel() for p in nets.net.parameters() if not p.requires_grad),
                  trained=sum(p.numel() for p in nets.weights().values()))
-    encoding = teacher + texts + vae
-    return dict(part=parts, total=sum(parts.values()), encoding=encoding, **sizes, flop=count.flop)
+    reading = teacher + texts if m.quantize else max(teacher, texts)       # a quantised denoiser does not leave
+    kept = sum(parts[k] for k in parts if k not in ('activations', 'temporaries'))
+    encoding, saving = vae + reading, kept + teacher*bool(m.quantize)      # which is then there twice
+    return dict(part=parts, total=sum(parts.values()), encoding=encoding, saving=saving, **sizes, flop=count.flop)
 
 # %% ../nbs/22_plan.ipynb #c1af22fc
 def _matching_calls(c: DistillConfig, stage, twice) -> dict: # as `_stage_calls`
@@ -447,7 +449,8 @@ def plan_text(p) -> str: # what `plan` returns
     m = p['memory']
     parts = [['memory at the peak of a training step', ''], *[[k, size(v)] for k, v in m['part'].items()]]
     note = ('Memory is computed from shapes, not measured; what the allocator and the device add is not in it. '
-            f"While prompts and images are encoded, the weights on the device are {size(m['encoding'])}. "
+            f"While prompts and images are encoded, the weights on the device are {size(m['encoding'])}, "
+            f"and while a student is saved and checked {size(m['saving'])}. "
             f"A batch of the first stage takes {m['flop']/1e12:.3g} TFLOP, recomputation included.")
     return '\n\n'.join([_subject(p), _calls_table(p['stages']), markdown([*parts, ['total', size(m['total'])]]), note])
 

@@ -11,7 +11,7 @@ __all__ = ['ROWS', 'Part', 'write_shard', 'read_note', 'is_current', 'rows_per_s
 import hashlib, json, logging, os, sqlite3, stat, time
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
@@ -370,12 +370,13 @@ Part = namedtuple('Part', 'path content rows')    # a shard: its file, a hash of
 def _embed(teacher, captions, batch, bar):
     "Conditions of some captions, on the CPU"
     parts = []
-    for i in range(0, len(captions), batch):
-        some = captions[i:i + batch]
-        parts.append({k: v.cpu() for k, v in teacher.encode(some).items()})
-        for v in parts[-1].values():
-            check_finite_rows(v, some, 'text embeddings')
-        bar.update(len(some))
+    with getattr(teacher, 'reading', nullcontext)():        # the text encoders' turn on a GPU
+        for i in range(0, len(captions), batch):
+            some = captions[i:i + batch]
+            parts.append({k: v.cpu() for k, v in teacher.encode(some).items()})
+            for v in parts[-1].values():
+                check_finite_rows(v, some, 'text embeddings')
+            bar.update(len(some))
     return {k: torch.cat([p[k] for p in parts]) for k in parts[0]}
 
 # %% ../nbs/12_shards.ipynb #c2bcbf2f
