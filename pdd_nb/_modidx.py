@@ -952,6 +952,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                'pdd_nb/models.py'),
                                'pdd_nb.models.Networks._guided': ('models.html#networks._guided', 'pdd_nb/models.py'),
                                'pdd_nb.models.Networks.add_role': ('models.html#networks.add_role', 'pdd_nb/models.py'),
+                               'pdd_nb.models.Networks.example_conditions': ('models.html#networks.example_conditions', 'pdd_nb/models.py'),
                                'pdd_nb.models.Networks.forward': ('models.html#networks.forward', 'pdd_nb/models.py'),
                                'pdd_nb.models.Networks.guided': ('models.html#networks.guided', 'pdd_nb/models.py'),
                                'pdd_nb.models.Networks.load': ('models.html#networks.load', 'pdd_nb/models.py'),

@@ -100,11 +100,12 @@ def weights_fingerprint(net: nn.Module) -> str: # without adapters
         h.update(f'{k}{tuple(v.shape)}'.encode() + signs.cpu().numpy().tobytes())
     return h.hexdigest()[:16]
 
-# %% ../nbs/08_families.ipynb #0a6043c6
+# %% ../nbs/08_families.ipynb #cc8accbf
 UNET_TARGETS = ('to_q', 'to_k', 'to_v', 'to_out.0', 'ff.net.0.proj', 'ff.net.2', 'proj_in', 'proj_out', 'conv1',
                 'conv2', 'conv_shortcut', 'time_emb_proj', 'downsamplers.0.conv', 'upsamplers.0.conv', 'conv_in', 'conv_out',
                 'linear_1', 'linear_2')
 
+# %% ../nbs/08_families.ipynb #0a6043c6
 class Family:
     "Stable Diffusion 1 and 2, and whatever the other families do not change"
     pipeline: str = 'StableDiffusionPipeline'               # class in diffusers
@@ -127,8 +128,7 @@ class Family:
                  loras=()): # that were added to its weights, `[name, scale]` each
         self.pipe, self.name, self.loras = pipe, str(name), list(loras)
         self.home: Any = None                               # device that denoiser and text encoders share in turns
-        self.reads = False                                  # is it the text encoders' turn?
-        self.config = ''                                    # where the configurations of a single file are
+        self.reads, self.config = False, ''                 # are they at work? where a file's configurations are
         self.quantized = ''                                 # 'nf4' or 'int8', if the denoiser's weights are
         self.cut: Any = None                                # numbers of texts and of those cut, while counted
         self.resolution = resolution or self.sample_size*pipe.vae_scale_factor
@@ -253,6 +253,7 @@ def share(self: Family, device):
             nn.Module.to(m, 'cpu' if k in texts else device)
     self.home, self.reads = torch.device(device), False
 
+# %% ../nbs/08_families.ipynb #ee51a702
 @patch
 @contextmanager
 def reading(self: Family):

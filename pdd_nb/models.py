@@ -53,6 +53,7 @@ class Networks(nn.Module):
         self.guidance = (teacher.guidance_scale, teacher.guidance_max or teacher.guidance_scale)    # low, high
         family.check_guidance(*self.guidance)
         self.seed = seed
+        self.examples: dict | None = None               # conditions of two prompts, that saved students are checked with
         self.autocast = nullcontext                     # context of mixed precision, set by `prepare`
         self.roles = ['base']
         if self.guidance[0] != self.guidance[1] and not family.distilled:
@@ -74,6 +75,14 @@ def _add_guidance_input(self: Networks):
                          f'an input for the scale, which a LoRA cannot carry), got {self.rank}')
     self.family.add_guidance_input()
 
+# %% ../nbs/09_models.ipynb #5dbb09e4
+@patch
+def example_conditions(self: Networks) -> dict:
+    "Conditions of two prompts, encoded once, before training fills the memory"
+    if self.examples is None:
+        self.examples = self.family.encode(['a test', 'another'])
+    return self.examples
+
 # %% ../nbs/09_models.ipynb #b05f3977
 @patch
 def prepare(self: Networks, accelerator):
@@ -81,6 +90,7 @@ def prepare(self: Networks, accelerator):
     if self.family.loras != teacher_loras(self.cfg.teacher):
         raise ValueError(f'model.teacher.loras: the teacher was loaded with {self.family.loras}; use `load_teacher`')
     check_teacher(self.family, sum(self.guidance)/2)
+    self.example_conditions()
     self.autocast = accelerator.autocast
 
 # %% ../nbs/09_models.ipynb #09b00004
@@ -291,10 +301,11 @@ def _in_its_place(pipe, family: Family, net, options): # of a reloaded student; 
         nn.Module.to(net, device)
 
 # %% ../nbs/09_models.ipynb #23a65f88
-def _reload_options(f: Family, note, dtype) -> dict: # of the weights
+def _reload_options(nets: Networks, note, dtype) -> dict: # of the weights
     "Arguments of a call that draws two images"
+    f, cond = nets.family, nets.example_conditions()
     noise = torch.randn(2, *f.shape, generator=torch.Generator().manual_seed(0)).to(f.device, dtype)
-    cond = {k: v.to(dtype) if v.is_floating_point() else v for k, v in f.encode(['a test', 'another']).items()}
+    cond = {k: v.to(dtype) if v.is_floating_point() else v for k, v in cond.items()}
     options = dict(num_inference_steps=note['num_inference_steps'], **f.scale_option(note['guidance_scale']))
     return dict(**options, **f.inputs(cond), latents=f.pack(noise))
 
@@ -303,7 +314,7 @@ def _check_reload(folder, nets: Networks, note):
     f = nets.family
     net = nets.network('student')
     dtype = f.net.dtype if nets.rank else torch.float32         # a whole student is trained and saved in float32
-    options = _reload_options(f, note, dtype)
+    options = _reload_options(nets, note, dtype)
     pipe = _student_pipeline(folder, f.name, f.device, dtype)
     use_channels_last(family_of(pipe, f.name, f.resolution))    # one step multiplies rounding by sigma/alpha
     trained = _latents(pipe, f, net, options)
