@@ -131,9 +131,9 @@ def _check_cell(cfg):
 def cell_config(matrix: Matrix, config, overrides, # name or file of a configuration; settings as 'key=value'
                 sampler, seed, n): # of the cell
     "The configuration of a cell's run"
-    chosen = settings(sampler, n)
-    draws = chosen.pop('draws', 'uniform')
-    chosen = [f'curriculum.{k}={v}' for k, v in chosen.items()]
+    curriculum = settings(sampler, n)
+    draws = curriculum.pop('draws', 'uniform')
+    chosen = [f'curriculum.{k}={v}' for k, v in curriculum.items()]
     output = matrix.folder/'runs'/f'{sampler}-{seed}-{n}'
     own = [f'training.steps=[{n}]', f'distillation.matching.updates=[{n}]', f'distillation.matching.draws={draws}']
     own += ['training.validate_every=1000000', 'training.patience=0']       # at the end alone
