@@ -473,8 +473,8 @@ def _out_of_memory(text: str) -> str: # of the exception
     import torch
     peak = torch.cuda.max_memory_allocated()/2**30 if torch.cuda.is_available() else 0
     measured = f', {peak:.1f} GiB at the peak' if peak else ''
-    return (f'out of memory ({text[:200]}{measured}); halve training.batch_size and double training.accumulation, '
-            'set training.gradient_checkpointing=true, or lower model.student.lora_rank; '
+    return (f'out of memory ({text[:200]}{measured}); halve training.batch_size and double training.accumulation, or set '
+            'training.gradient_checkpointing=true, with which the run goes on, or lower model.student.lora_rank; '
             'pdd-train --dry-run shows what a run needs')
 
 # %% ../nbs/25_cli.ipynb #59f490be

@@ -193,6 +193,8 @@ class Training:
     validate_every: int = setting(100, more_than(0))            # training steps
     patience: int = setting(5, at_least(0))                     # validations without improvement that end a stage; 0: none
     checkpoint_every: int = setting(100, more_than(0))          # training steps
+    rollbacks: int = setting(0, at_least(0))                    # returns to the last checkpoint after a loss spike, at most
+    spike: float = setting(10.0, more_than(1))                  # times the stage's median loss from which it is one
     # 'tensorboard', 'mlflow', 'wandb', or 'all' that are installed
     tracker: str = setting('none', one_of('none', 'tensorboard', 'mlflow', 'wandb', 'all'))
 

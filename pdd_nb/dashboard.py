@@ -482,7 +482,7 @@ def _position(self: Dashboard) -> list[str]:
 def _last_values(metrics: list[dict]) -> list[str]:
     "The last losses and the last learning rate"
     last = {k: v for m in metrics for k, v in m.items()}
-    names = dict(loss='loss', val_loss='validation', lr='learning rate')
+    names = dict(loss='loss', val_loss='validation', val_distance='distance', lr='learning rate')
     return [f'{name} {last[k]:.3g}' for k, name in names.items() if k in last]
 
 def _time_left(p: dict) -> list[str]: # as of `progress`

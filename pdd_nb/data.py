@@ -606,10 +606,22 @@ class Member:
             f.seek(self.offset)
             return f.read(self.size)
 
+# %% ../nbs/11_data.ipynb #7c54f2f6
+class _Header(tarfile.TarInfo):
+    "A header of a tar file, whose name and attributes take at most `MAX_TEXT` bytes"
+    LONG = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+
+    def _proc_member(self, archive):
+        if self.type in self.LONG and self.size > MAX_TEXT:
+            raise tarfile.ReadError(f'a header of {self.size} bytes, more than {MAX_TEXT}')
+        return super()._proc_member(archive)  # type: ignore[misc]
+
+def _open_tar(path): return tarfile.open(path, 'r:', tarinfo=_Header)
+
 # %% ../nbs/11_data.ipynb #778e3e10
 def _members(path, key_of): # of a tar file; `key_of(name)` -> key and suffix of a member, or twice `None`
     "Key, suffix and place of each regular file in a tar file"
-    with tarfile.open(path, 'r:') as t:
+    with _open_tar(path) as t:
         for info in t:
             t.members = []  # type: ignore[attr-defined]               # which would grow
             key, suffix = key_of(info.name)
@@ -641,7 +653,7 @@ def _tar_files(pattern): # with braces or wildcards
             check_file(path)
         except ValueError as e: raise ValueError(f'data.source: {path}: {e}; {expected}') from None
         try:
-            tarfile.open(path, 'r:').close()                          # reads the first header
+            _open_tar(path).close()                                   # reads the first header
         except (tarfile.TarError, OSError) as e: raise _not_a_tar(path, e) from None
     return files
 

@@ -1,3 +1,4 @@
+import tarfile
 from .config import Data
 from PIL import Image
 from _typeshed import Incomplete
@@ -112,6 +113,9 @@ class Member:
     size: int
     plain: bool
     def read(self, most): ...
+
+class _Header(tarfile.TarInfo):
+    LONG: Incomplete
 
 class Tars(Source):
     key_of: Incomplete

@@ -20,7 +20,7 @@ from PIL import Image
 
 from .config import DistillConfig, all_keys, get_key
 from .folders import read_json, write_text
-from .models import student_hash
+from .models import student_folders, student_hash
 
 _log = logging.getLogger('pdd_nb')
 
@@ -102,7 +102,7 @@ class TensorBoardLog:
         pixels = np.asarray(im.convert('RGB'))
         self.writer.log_images({key: pixels[None]}, step, dataformats='NHWC')
 
-    def files(self, folder: Path, found: list[Path], student: bool): pass
+    def files(self, folder: Path, found: list[Path], students: list[Path]): pass
 
     def close(self, status: str): self.writer.finish()
 
@@ -125,11 +125,11 @@ class MLflowLog:
     def image(self, key: str, im: Image.Image, step: int):
         self.api.log_image(im, key=key, step=step, synchronous=True)
 
-    def files(self, folder: Path, found: list[Path], student: bool):
+    def files(self, folder: Path, found: list[Path], students: list[Path]):
         for f in found:
             self.writer.log_artifact(str(f), None if f.parent == folder else f.parent.name)
-        if student:
-            self.writer.log_artifacts(str(folder/'student'), 'student')
+        for student in students:
+            self.writer.log_artifacts(str(student), student.name)
 
     def close(self, status: str): self.api.end_run(status.upper())
 
@@ -157,17 +157,17 @@ class WandbLog:
 
 # %% ../nbs/15_loggers.ipynb #902763e5
 @patch
-def files(self: WandbLog, folder: Path, found: list[Path], student: bool):
+def files(self: WandbLog, folder: Path, found: list[Path], students: list[Path]):
     import wandb
     for f in found:
         copy = self.dir/f.relative_to(folder)
         copy.parent.mkdir(exist_ok=True)
         shutil.copy(f, copy)
         self.writer.tracker.save(str(copy), base_path=str(self.dir), policy='now')
-    if not student: return
-    artifact = wandb.Artifact(f'student-{self.id}', 'model')
-    artifact.add_dir(str(folder/'student'))
-    self.writer.tracker.log_artifact(artifact)
+    for student in students:
+        artifact = wandb.Artifact(f'{student.name}-{self.id}', 'model')
+        artifact.add_dir(str(student))
+        self.writer.tracker.log_artifact(artifact)
 
 # %% ../nbs/15_loggers.ipynb #3c3d3132
 CLASSES = {c.name: c for c in (TensorBoardLog, MLflowLog, WandbLog)}
@@ -274,10 +274,11 @@ def image(self: ExperimentLog, key: str, im: Image.Image, step: int):
 FILES = ('config.yaml', 'metrics.jsonl', 'summary.json', 'evaluation.json', 'grid.png', 'report.html', 'report.md', 'plots/*.png')
 
 @patch
-def files(self: ExperimentLog, student=True): # with the student?
+def files(self: ExperimentLog, student=True): # with the students, of every number of steps?
     "Keep what the run has left in its folder so far"
     found = [f for pattern in FILES for f in sorted(self.folder.glob(pattern))]
-    self._each(lambda logger: logger.files(self.folder, found, student))
+    students = student_folders(self.folder) if student else []
+    self._each(lambda logger: logger.files(self.folder, found, students))
 
 # %% ../nbs/15_loggers.ipynb #22410e06
 def _student_figures(folder: Path) -> dict:

@@ -150,10 +150,10 @@ def total(self: Match, role) -> int:
 def draw(self: Match, step, n, role='student', k=0) -> MatchingDraws: # the role's `k`-th update in the training step
     "Items, the student's step, noise levels and noise, keyed on the training step"
     def generator(purpose, device=self.device):
-        return keyed(self.cfg.seed, 'matching', role, purpose, step, k, device=device)
+        return keyed(self.seed, 'matching', role, purpose, step, k, device=device)
     low = int(self.anchored and role == 'fake')             # the fake score is not needed where the anchor is
     first = int(torch.randint(low, len(self.student), (), generator=generator('step', 'cpu')))
-    items = batch_indices(self.cfg.seed + k, step, n, len(self.feeds.train))
+    items = batch_indices(self.seed + k, step, n, len(self.feeds.train))
     levels, weights = self._levels(step, n, role, first, generator('levels'))
     shape = (n, *self.nets.family.shape)
     start, noise = [torch.randn(shape, generator=generator(p), device=self.device) for p in ('start', 'noise')]

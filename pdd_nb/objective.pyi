@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from typing import Any
 
-__all__ = ['Draws', 'OBJECTIVES', 'objective', 'Objective', 'CurriculumObjective', 'Halving']
+__all__ = ['Draws', 'OBJECTIVES', 'objective', 'Diverged', 'Objective', 'CurriculumObjective', 'Halving']
 
 @dataclass
 class Draws:
@@ -22,6 +22,8 @@ OBJECTIVES: dict[str, type]
 
 def objective(name): ...
 
+class Diverged(ValueError): ...
+
 class Objective:
     accelerator: Incomplete
     cfg: Incomplete
@@ -35,7 +37,10 @@ class Objective:
     stage: Any
     sums: Incomplete
     bad: Incomplete
+    returns: int
     def __init__(self, cfg: DistillConfig, nets: Networks, feeds: Feeds, accelerator) -> None: ...
+    @property
+    def seed(self): ...
     def start(self, stage: Stage, step): ...
     def draw(self, step, n) -> Any: ...
     def losses(self, draws: Any, progress) -> Tensor: ...

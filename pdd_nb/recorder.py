@@ -79,18 +79,27 @@ class Recorder:
         if 'stage_end' in values: return        # its loss is the best one, which has been logged at its own step
         self.experiment.log({k: v for k, v in values.items() if k not in ('stage', 'steps')}, step)
 
+# %% ../nbs/15d_recorder.ipynb #2da75590
+def _metrics_line(text) -> dict:
+    "The values of a line of metrics; empty if it is damaged"
+    try:
+        values = json.loads(text)
+    except ValueError: return {}
+    return values if isinstance(values, dict) and 'step' in values else {}
+
 # %% ../nbs/15d_recorder.ipynb #15d00013
 @patch
 def resume(self: Recorder,
            n): # number of lines of metrics at the checkpoint
     "Load the metrics of an interrupted run and drop the lines after the checkpoint, which will be recorded again"
-    lines = (self.folder/'metrics.jsonl').read_text(encoding='utf-8').splitlines()[:n]
-    missing = n - len(lines)
+    path = self.folder/'metrics.jsonl'
+    lines = path.read_text(encoding='utf-8', errors='replace').split('\n')[:n]
+    self.metrics = [values for values in map(_metrics_line, lines) if values]
+    missing = n - len(self.metrics)
     if missing:
-        _log.warning('%s: %d of %d lines are missing', self.folder/'metrics.jsonl', missing, n)
-    self.metrics = [json.loads(line) for line in lines]
+        _log.warning('%s: %d of %d lines are missing or damaged', path, missing, n)
     if self.main:
-        write_text(self.folder/'metrics.jsonl', ''.join(line + '\n' for line in lines))
+        write_text(path, ''.join(json.dumps(values) + '\n' for values in self.metrics))
 
 # %% ../nbs/15d_recorder.ipynb #15d00016
 @patch

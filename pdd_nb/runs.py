@@ -66,15 +66,23 @@ def is_finished(folder) -> bool:
     return (Path(folder)/'student'/'student.json').is_file() and (Path(folder)/'summary.json').is_file()
 
 # %% ../nbs/00b_runs.ipynb #00b00013
-FREE_KEYS = {'output', 'device', 'threads', 'training.checkpoint_every', 'training.tracker'}
+FREE_KEYS = {'output', 'device', 'threads', 'training.checkpoint_every', 'training.gradient_checkpointing',
+             'training.rollbacks', 'training.spike', 'training.tracker'}
+
+def _free_keys(was: DistillConfig, cfg: DistillConfig):
+    "Settings that may change; a batch may be divided into other parts, which only changes rounding"
+    a, b = was.training, cfg.training
+    if a.batch_size*a.accumulation != b.batch_size*b.accumulation: return FREE_KEYS
+    return FREE_KEYS | {'training.batch_size', 'training.accumulation'}
 
 def check_same(was: DistillConfig, cfg: DistillConfig, # of the checkpoint; of the run that would resume it
                finished=False):
     "`ValueError` for a configuration that differs from the run's in a setting that may not change"
+    free = _free_keys(was, cfg)
     for key in all_keys(cfg):
         old, new = get_key(was, key), get_key(cfg, key)
         lowered = key == 'training.lr' and new < old and not finished
-        if old == new or lowered or key in FREE_KEYS or key.startswith('evaluation.'): continue
+        if old == new or lowered or key in free or key.startswith('evaluation.'): continue
         raise ValueError(f'output: {cfg.output} holds a run with {key}={old}, not {new}; '
                          'choose another output, or restart the run')
 

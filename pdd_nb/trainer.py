@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from functools import partial
+from statistics import median
 from typing import Any
 
 import torch
@@ -31,7 +32,7 @@ from .folders import expand, flush, names_path, only_writer, write_text
 from .loggers import ExperimentLog, ready_loggers
 from .matching import Match, check_grids
 from .models import Networks, save_student
-from .objective import OBJECTIVES, Halving, Objective
+from .objective import OBJECTIVES, Diverged, Halving, Objective
 from .recorder import Recorder
 from .runs import KEPT, noted_signals, check_run, is_finished, open_run, student_name
 from .state import has_state, load_state, not_finite, save_state
@@ -48,6 +49,7 @@ class RunState:
     began: int = 0              # training steps done before the stage
     best: float = math.inf      # criterion of the stage's best weights
     bad: int = 0                # validations since the best one
+    rollbacks: int = 0          # returns to a checkpoint after a loss spike
     seconds: float = 0.         # training time
 
 # %% ../nbs/16_trainer.ipynb #4415ebb3
@@ -120,6 +122,15 @@ def _trained_roles(stages) -> list[str]:
     "The roles that the stages train, the student first"
     return list(dict.fromkeys(role for s in stages for role in _objective_class(s.objective).roles))
 
+# %% ../nbs/16_trainer.ipynb #ecaac48d
+def _check_matching_guidance(nets: Networks, scales): # `distillation.matching.guidance`
+    "A base that is called without guidance elsewhere cannot be guided in matching"
+    none = nets.family.unguided
+    scale = max(scales)
+    if nets.guided or nets.family.distilled or scale <= none: return
+    raise ValueError(f'distillation.matching.guidance: expected 0 with a model.teacher.guidance_scale of {none:g}, which is '
+                     f'none, got {scale:g}; set it to 0, or raise guidance_scale')
+
 # %% ../nbs/16_trainer.ipynb #16a00003
 def _networks(cfg, family, roles) -> Networks:
     "The networks of a run, with the roles that are trained"
@@ -127,6 +138,8 @@ def _networks(cfg, family, roles) -> Networks:
     stage_grids(family.grid, m.teacher.num_inference_steps, m.student.num_inference_steps)      # must nest
     check_grids(cfg.distillation.matching, family.grid)
     nets = Networks(family, m, family.null(m.teacher.negative_prompt), cfg.seed)
+    if 'fake' in roles:
+        _check_matching_guidance(nets, cfg.distillation.matching.guidance)
     for role in roles[1:]:
         nets.add_role(role)
     if cfg.training.gradient_checkpointing:
@@ -247,6 +260,19 @@ def reason(self: Guard, weights, # dict of tensors
     if total <= self.RISE*max(first, self.LEAST): return ''
     return f'the mean loss is {total:.3g}, after {first:.3g} at the beginning of the stage'
 
+# %% ../nbs/16_trainer.ipynb #13a91102
+@patch
+def state_dict(self: Guard) -> dict:
+    "Plain values for a checkpoint, at which the sums are zero"
+    return dict(first_loss=None if self.first is None else self.first.item(), limit=self.limit)
+
+@patch
+def load_state_dict(self: Guard, state): # of a checkpoint; the first ones had fewer values
+    "Restore the state from `state_dict`"
+    first = state.get('first_loss')
+    self.first = None if first is None else torch.tensor(first, device=self.device)
+    self.limit = state.get('limit', self.limit)
+
 # %% ../nbs/16_trainer.ipynb #16a00009
 @patch
 def _after(self: Trainer, bar,
@@ -270,6 +296,7 @@ def _log(self: Trainer, **values):
 def _read(self: Trainer) -> dict:
     "Read and log the metrics since the last reading"
     values = self.objective.read(self.step)
+    self._check_spike(values['loss'])
     skipped = sum(int(updater.skipped) for updater in self.objective.updaters.values())
     if skipped:
         values['skipped'] = skipped
@@ -297,7 +324,7 @@ def _validate(self: Trainer):
     criterion, state = values[self.objective.criterion], self.state
     if not math.isfinite(criterion):
         name = self.objective.criterion
-        raise ValueError(self.objective.diverged(self.step, f'the validation metric {name} is not finite'))
+        raise Diverged(self.objective.diverged(self.step, f'the validation metric {name} is not finite'))
     state.bad += 1
     if criterion < state.best:
         state.best, state.bad = criterion, 0
@@ -313,13 +340,13 @@ def _group(role, part):
 # %% ../nbs/16_trainer.ipynb #a755596e
 @patch
 def _check_state(self: Trainer):
-    "`ValueError` if the state has diverged"
+    "`Diverged` if the state has diverged"
     weights: dict = {}
     for role, updater in self.objective.updaters.items():
         weights |= {f'{k} of {role}': v for k, v in updater.weights.items()}
         weights |= {f'{k} of {role}, averaged': v for k, v in updater.average.items()}
     reason = self.guard.reason(weights, partial(self.accelerator.reduce, reduction='mean'))
-    if reason: raise ValueError(self.objective.diverged(self.step, reason))
+    if reason: raise Diverged(self.objective.diverged(self.step, reason))
 
 @patch
 def _tensors(self: Trainer) -> dict: # of dicts of tensors, by file
@@ -334,7 +361,7 @@ def _tensors(self: Trainer) -> dict: # of dicts of tensors, by file
 # %% ../nbs/16_trainer.ipynb #2693a118
 @patch
 def save(self: Trainer, name='last'):
-    "Write a checkpoint; `ValueError` if the state has diverged"
+    "Write a checkpoint; `Diverged` if the state has diverged"
     self._check_state()
     states = {k: o.state_dict() for k, o in self.objectives.items()}
     self.state.seconds += self.clock.stop()
@@ -357,9 +384,8 @@ def _meta(self: Trainer, objectives):
         state['best'] = None
     scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else None
     return dict(**state, fingerprint=self.family.fingerprint, config=asdict(self.cfg), roles=self.nets.roles,
-                objectives=objectives, metrics=len(self.recorder.metrics), scaler=scaler,
-                samples=self.samples,
-                first_loss=None if self.guard.first is None else self.guard.first.item())
+                objectives=objectives, metrics=len(self.recorder.metrics), scaler=scaler, samples=self.samples,
+                **self.guard.state_dict())
 
 # %% ../nbs/16_trainer.ipynb #16a00011
 def _read_meta(meta) -> dict:
@@ -405,8 +431,8 @@ def restore(self: Trainer, name='last'):
     self.state = _progress(meta)
     self.best_weights = groups.get('best')
     self.samples = meta.get('samples', self.samples)
-    first = meta.get('first_loss')
-    self.guard.first = None if first is None else torch.tensor(first, device=self.device)
+    self.guard.load_state_dict(meta)
+    self._count_rollbacks(meta.get('rollbacks', 0))
     self.recorder.resume(meta['metrics'])
 
 # %% ../nbs/16_trainer.ipynb #cfbddff7
@@ -438,7 +464,7 @@ def start_stage(self: Trainer):
     "Start the stage `state.stage`"
     self.state.began, self.state.best, self.state.bad, self.best_weights = self.step, math.inf, 0, None
     self.objective = self._objective(self.stage.objective)
-    self.objective.stage = self.stage
+    self.objective.stage, self.objective.returns = self.stage, self.state.rollbacks
     self.objective.start(self.stage, self.step)
     self.guard.start_stage(self.nets.weights())
     self.recorder.first = {}
@@ -521,13 +547,48 @@ def _agreed(self: Trainer, stop) -> bool: # as for `train_stage`
 def train_stage(self: Trainer, bar, stop) -> bool: # `stop()`: whether to save a checkpoint and stop now
     "Train to the end of the stage; false if the run was stopped before"
     bar.set_description(self.stage.name)
+    if self.cfg.training.rollbacks and not self.done:
+        self.save()
     while not self.over:
         self.train_step()
         stopping = self._agreed(stop)
-        self._after(bar, stopping)
-        bar.update()
+        try:
+            self._after(bar, stopping)
+        except Diverged as e:
+            self._roll_back(e)
+            stopping = False
+        bar.update(self.step - bar.n)
         if stopping: return False
     return True
+
+# %% ../nbs/16_trainer.ipynb #5675037c
+@patch
+def _check_spike(self: Trainer, loss): # mean since the last reading
+    "`Diverged` for a loss spike, if the run may return to its last checkpoint; the first three readings are never one"
+    t = self.cfg.training
+    if self.state.rollbacks >= t.rollbacks: return
+    losses = [m['loss'] for m in self.recorder.metrics if m['stage'] == self.state.stage and 'loss' in m]
+    if len(losses) < 3 or loss <= t.spike*median(losses): return
+    raise Diverged(self.objective.diverged(self.step, f'the mean loss is {loss:.3g}, after {median(losses):.3g} in the median'))
+
+# %% ../nbs/16_trainer.ipynb #fb44746c
+@patch
+def _count_rollbacks(self: Trainer, n):
+    "Set how often the run has returned to a checkpoint; its draws depend on it"
+    self.state.rollbacks = self.objective.returns = n
+
+@patch
+def _roll_back(self: Trainer, error: Diverged):
+    "Return to the last checkpoint; raises the error if the run may not"
+    n, allowed, step = self.state.rollbacks + 1, self.cfg.training.rollbacks, self.step
+    if n > allowed: raise error
+    self.accelerator.wait_for_everyone()
+    self.restore()
+    self._count_rollbacks(n)
+    self._log(rollback=n, diverged_at=step)
+    if self.main:
+        reason = str(error).partition(';')[0]
+        _log.warning('%s; back to step %d with other draws (%d of %d)', reason, self.step, n, allowed)
 
 # %% ../nbs/16_trainer.ipynb #16a00015
 @patch

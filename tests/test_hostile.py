@@ -121,11 +121,15 @@ def test_pictures():
         for _ in range(50 if SLOW else 8): accepted(read_image, mutated(whole, rng))
 
 def test_pictures_that_claim_more_than_they_have():
-    "Headers of 2³¹ pixels a side, and 100 million pixels of nothing in 100 KB"
+    "Headers of 2³¹ pixels a side, 140 million pixels of nothing in 20 KB, and a comment of 64 KB that unpacks to 64 MiB"
     ihdr = struct.pack('>IIBBBBB', 2**31 - 1, 2**31 - 1, 8, 2, 0, 0, 0)
     import zlib
     chunk = struct.pack('>I', len(ihdr)) + b'IHDR' + ihdr + struct.pack('>I', zlib.crc32(b'IHDR' + ihdr))
-    bomb = io.BytesIO(); Image.new('1', (20000, 20000)).save(bomb, 'PNG')
+    bomb = io.BytesIO(); Image.new('1', (20000, 7000)).save(bomb, 'PNG')
+    text = b'a\0\0' + zlib.compress(bytes(2**26))
+    whole = dict(pictures())['PNG']
+    chatty = whole[:33] + struct.pack('>I', len(text)) + b'zTXt' + text + struct.pack('>I', zlib.crc32(b'zTXt' + text)) + whole[33:]
+    assert not accepted(read_image, chatty)
     for data in (b'\x89PNG\r\n\x1a\n' + chunk, b'BM' + b'\0'*16 + struct.pack('<ii', 2**31 - 1, 2**31 - 1) + b'\0'*40, bomb.getvalue()): assert not accepted(read_image, data)
 
 # tars
@@ -153,6 +157,15 @@ def test_tars(tmp_path):
     for _ in range(300 if SLOW else 60):
         path.write_bytes(mutated(whole, rng, tokens))
         accepted(read_all, path)
+
+@pytest.mark.parametrize('kind', ('0', 'x', 'g', 'L', 'K', 'S', 'X'))
+def test_a_tar_that_claims_10_gib(tmp_path, kind):
+    "A file of 10 GiB, most of them a hole: an image, a table of attributes of one member or of all, a long name, a long link, a sparse file"
+    info, path = member('a.png', kind.encode()), tmp_path/'a.tar'
+    info.size = 10*2**30
+    path.write_bytes(info.tobuf(tarfile.GNU_FORMAT))
+    os.truncate(path, info.size + 2048)
+    accepted(read_all, path)
 
 def test_links_and_paths_that_leave_a_tar(tmp_path):
     secret = tmp_path/'secret'; secret.mkdir()

@@ -9,29 +9,19 @@ import pytest, torch
 from pdd_nb.runs import Interrupted, is_finished
 from pdd_nb.state import load_state
 from killed import killed_at
+from small import SMALL, quick, save_teacher
 
 SLOW = 'slow' in os.environ.get('NB_FLAGS', '')
-TINY = ('device=cpu model.teacher.resolution=16 model.teacher.num_inference_steps=4 model.student.num_inference_steps=1 distillation.matching.students=[] model.student.lora_rank=4 '
-        'data.train_size=24 data.valid_size=4 training.steps=[5,4] training.batch_size=4 training.validate_every=4 training.checkpoint_every=2 '
-        'training.lr_warmup=2 curriculum.update_interval=2 curriculum.num_regions=2 evaluation.prompts=0').split()
+TINY = [*SMALL, 'model.teacher.num_inference_steps=4', 'model.student.num_inference_steps=1', 'data.valid_size=4', 'training.steps=[5,4]', 'training.validate_every=4', 'curriculum.num_regions=2']
 
-@pytest.fixture(scope='module', autouse=True)
-def quick():
-    "Curves take half of the time and play no part"
-    import pdd_nb.recorder
-    with pytest.MonkeyPatch.context() as m:
-        m.setattr(pdd_nb.recorder, 'curve', lambda *a, **k: b'')
-        yield
+MATCHED = [f'distillation.matching.{s}' for s in ('students=[1]', 'updates=[3]', 'head_start=2', 'noise_levels=4', 'guidance=0')]
 
 @pytest.fixture(scope='module')
 def home(tmp_path_factory, quick):
     "A folder with a teacher and a run that nothing happened to"
-    from pdd_nb.families import tiny_families
     d = tmp_path_factory.mktemp('home')
-    tiny_families(['SD 1.5'])['SD 1.5'].pipe.save_pretrained(d/'teacher')
-    began = time.monotonic()
-    train(d, d/'whole')
-    (d/'seconds').write_text(str(time.monotonic() - began))
+    save_teacher(d/'teacher')
+    train_timed(d, d/'whole')
     return d
 
 def configuration(home, folder, *more):
@@ -41,6 +31,16 @@ def configuration(home, folder, *more):
 def train(home, folder, *more):
     from pdd_nb.trainer import distill
     return distill(configuration(home, folder, *more), quiet=True)
+
+def train_timed(home, folder, *more):
+    "Train, and note the seconds in the folder"
+    began = time.monotonic()
+    train(home, folder, *more)
+    (folder/'seconds').write_text(str(time.monotonic() - began))
+    return folder
+
+def command(home, folder, *more):
+    return ['pdd-train', '--config', 'halving', f'model.teacher.name={home/"teacher"}', f'output={folder}', '--quiet', *TINY, *more]
 
 def fork(f):
     "Run a function in a forked process, which ends with its exit status"
@@ -93,14 +93,14 @@ def killed_after(pid, seconds):
     os.kill(pid, signal.SIGKILL)
     return wait(pid)
 
-def test_killed_at_random_moments(home, tmp_path):
+def killed_at_random_moments(home, whole_run, tmp_path, wanted, *more):
     "Each run is killed several times; what a checkpoint holds is never lost again"
     draw, kills, runs = random.Random(0), 0, 0
-    whole = float((home/'seconds').read_text())
-    while kills < (100 if SLOW else 2):
+    whole = float((whole_run/'seconds').read_text())
+    while kills < wanted:
         d, runs = tmp_path/f'run{runs}', runs + 1
         for _ in range(8 if SLOW else 2):
-            pid, before = fork(lambda: train(home, d)), step_of(d)
+            pid, before = fork(lambda: train(home, d, *more)), step_of(d)
             began = time.monotonic()
             status = killed_after(pid, draw.uniform(0, whole))
             assert status in (0, -signal.SIGKILL)
@@ -109,11 +109,17 @@ def test_killed_at_random_moments(home, tmp_path):
                 if not before: whole = time.monotonic() - began
                 break
             assert step_of(d) >= before
-        if not is_finished(d): train(home, d)
-        assert_same(home/'whole', d)
+        if not is_finished(d): train(home, d, *more)
+        assert_same(whole_run, d)
         assert not leftovers(d)
         shutil.rmtree(d)
-    print(f'{kills} kills in {runs} runs')
+        print(f'{kills} kills in {runs} runs', flush=True)
+
+def test_killed_at_random_moments(home, tmp_path): killed_at_random_moments(home, home/'whole', tmp_path, 100 if SLOW else 2)
+
+@pytest.mark.skipif(not SLOW, reason='matching takes longer')
+def test_killed_at_random_moments_with_a_change_of_the_objective(home, tmp_path):
+    killed_at_random_moments(home, train_timed(home, tmp_path/'whole', *MATCHED), tmp_path, 30, *MATCHED)
 
 CALLS = ('replace', 'rename', 'fsync', 'mkdir', 'rmdir', 'unlink')
 
@@ -127,6 +133,53 @@ def test_killed_where_a_file_is_half_written_or_moved(home, tmp_path):
     assert status == 0 and statuses > 1
     assert_same(home/'whole', tmp_path/'run')
     assert not leftovers(tmp_path/'run')
+
+# damaged
+
+def test_the_command_names_a_damaged_checkpoint_and_goes_on_from_the_one_before(home, tmp_path, capsys):
+    "A bit of a file, and a line of metrics"
+    from pdd_nb.cli import main
+    from pdd_nb.trainer import Trainer
+    d = tmp_path/'run'
+    Trainer(configuration(home, d), quiet=True).run(stop_at=7)
+    damaged = d/'checkpoints/last/optimizer.safetensors'
+    data = bytearray(damaged.read_bytes())
+    data[-9] ^= 16
+    damaged.write_bytes(data)
+    main(command(home, d))
+    told = capsys.readouterr().err.strip().splitlines()
+    assert len(told) == 1 and told[0].startswith(f'{damaged}: is damaged') and 'last is now damaged-1, and the other checkpoint is used' in told[0]
+    assert_same(home/'whole', d)
+
+def test_a_damaged_line_of_metrics_is_counted_and_no_other_is_lost(home, tmp_path, caplog):
+    from pdd_nb.trainer import Trainer
+    d = tmp_path/'run'
+    Trainer(configuration(home, d), quiet=True).run(stop_at=7)
+    lines = (d/'metrics.jsonl').read_text().split('\n')
+    (d/'metrics.jsonl').write_text('\n'.join([lines[0].replace(',', '\x85', 1), *lines[1:]]))
+    train(home, d)
+    assert f'{d/"metrics.jsonl"}: 1 of {len(lines) - 1} lines are missing or damaged' in caplog.text
+    assert (d/'metrics.jsonl').read_text().split('\n') == (home/'whole/metrics.jsonl').read_text().split('\n')[1:]
+
+# memory
+
+def test_out_of_memory_is_one_line_and_the_run_goes_on_in_smaller_parts(home, tmp_path, monkeypatch, capsys):
+    "The memory of the device holds two samples"
+    from pdd_nb.cli import main
+    from pdd_nb.objective import Halving
+    losses, d = Halving.losses, tmp_path/'run'
+    def small(self, draws, progress):
+        if progress > .4 and len(draws.items) > 2: raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB.')
+        return losses(self, draws, progress)
+    monkeypatch.setattr(Halving, 'losses', small)
+    with pytest.raises(SystemExit) as e: main(command(home, d))
+    told = capsys.readouterr().err.strip().splitlines()
+    assert e.value.code == 2 and len(told) == 1 and told[0].startswith('pdd-train: out of memory (CUDA out of memory. Tried to allocate 2.00 GiB.')
+    assert all(key in told[0] for key in ('training.batch_size', 'training.accumulation', 'training.gradient_checkpointing', 'model.student.lora_rank'))
+    assert step_of(d) == 2
+    main(command(home, d, 'training.batch_size=2', 'training.accumulation=2', 'training.gradient_checkpointing=true'))
+    found, whole = [[json.loads(line) for line in (f/'metrics.jsonl').read_text().splitlines()] for f in (d, home/'whole')]
+    for a, b in zip(found, whole, strict=True): torch.testing.assert_close([a[k] for k in b], list(b.values()), rtol=1e-3, atol=1e-5)
 
 # signals
 
@@ -161,8 +214,7 @@ def test_the_command_ends_with_one_line_and_the_status_of_the_signal(home, tmp_p
         if self.step == 2: os.kill(os.getpid(), signal.SIGTERM)
         step(self)
     monkeypatch.setattr(Trainer, 'train_step', send)
-    argv = ['pdd-train', '--config', 'halving', f'model.teacher.name={home/"teacher"}', f'output={tmp_path/"run"}', '--quiet', *TINY]
-    with pytest.raises(SystemExit) as e: main(argv)
+    with pytest.raises(SystemExit) as e: main(command(home, tmp_path/'run'))
     assert (e.value.code, *capsys.readouterr()) == (143, '', 'pdd-train: interrupted; the same command goes on from the last checkpoint\n')
     assert step_of(tmp_path/'run') == 3
 
@@ -258,21 +310,94 @@ def test_updates_that_are_never_finite_end_the_run(home, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match='training.lr: training diverged by step 4: the loss is not finite'): train(home, tmp_path/'run')
     assert step_of(tmp_path/'run') == 2
 
+# a loss spike
+
+SPIKES = ('training.rollbacks=2', 'curriculum.update_interval=1')
+
+def spiked(monkeypatch, factor, until):
+    "The losses of the fifth training step are multiplied, before the run has returned `until` times"
+    from pdd_nb.objective import Halving
+    from pdd_nb.trainer import Trainer
+    record, step, now = Halving.record, Trainer.train_step, []
+    def noted(self):
+        now[:] = [self.step]
+        step(self)
+    def spoilt(self, **terms):
+        bad = now[0] == 4 and self.returns < until
+        record(self, **{k: v*(factor if bad else 1) for k, v in terms.items()})
+    monkeypatch.setattr(Trainer, 'train_step', noted)
+    monkeypatch.setattr(Halving, 'record', spoilt)
+
+def test_a_loss_spike_returns_to_the_last_checkpoint_for_other_draws(home, tmp_path, monkeypatch):
+    "Twice; the same to the bit if the run is cut at the spike, and after the returns"
+    from pdd_nb.trainer import Trainer
+    spiked(monkeypatch, 1e3, 2)
+    whole, cut = train(home, tmp_path/'whole', *SPIKES), tmp_path/'cut'
+    lines = [json.loads(line) for line in (whole/'metrics.jsonl').read_text().splitlines()]
+    assert [(m['step'], m['rollback'], m['diverged_at']) for m in lines if 'rollback' in m] == [(4, 2, 5)]
+    assert [m['step'] for m in lines if 'loss' in m] == list(range(1, 10))
+    assert load_state(whole/'checkpoints/last')[0]['rollbacks'] == 2
+    for step in (4, 5): Trainer(configuration(home, cut, *SPIKES), quiet=True).run(stop_at=step)
+    train(home, cut, *SPIKES)
+    assert_same(whole, cut)
+
+def test_a_divergence_ends_the_run_after_the_last_return(home, tmp_path, monkeypatch):
+    spiked(monkeypatch, float('nan'), 3)
+    with pytest.raises(ValueError, match='training.lr: training diverged by step 5: the output term is not finite'): train(home, tmp_path/'run', *SPIKES)
+    lines = [json.loads(line) for line in (tmp_path/'run/metrics.jsonl').read_text().splitlines()]
+    assert step_of(tmp_path/'run') == 4 and lines[-1]['rollback'] == 2
+
 # a soak
 
-@pytest.mark.skipif(not SLOW, reason='20,000 updates take long')
-def test_memory_files_and_speed_stay_flat_over_20000_updates(home, tmp_path):
-    "Ten sessions of 2,000 updates in one process, each resumed from the checkpoint of the one before"
+def soak(cfg, n, stages=None):
+    "Ten sessions of `n` updates in one process, each resumed from the checkpoint of the one before: memory, open files and time are flat"
     import gc
     from pdd_nb.trainer import Trainer
-    n, used = 2000, []
-    cfg = configuration(home, tmp_path/'run', f'training.steps=[{10*n},4]', 'training.validate_every=1000', 'training.checkpoint_every=500', 'curriculum.update_interval=100')
+    used = []
     for k in range(10):
-        began = time.monotonic()
-        Trainer(cfg, quiet=True).run(stop_at=(k + 1)*n)
+        began = time.process_time()
+        trainer = Trainer(cfg, quiet=True, stages=stages)
+        trainer.run(stop_at=(k + 1)*n)
+        seconds = time.process_time() - began
         gc.collect()
         resident = int(Path('/proc/self/statm').read_text().split()[1])*resource.getpagesize()/2**20
-        used.append((resident, len(os.listdir('/proc/self/fd')), time.monotonic() - began))
+        used.append((resident, len(os.listdir('/proc/self/fd')), seconds))
         print('session %d: %.0f MiB, %d open files, %.1f s' % (k, *used[-1]), flush=True)
-    memory, files, seconds = zip(*used)
-    assert memory[-1] < 1.1*memory[1] and files[-1] <= files[1] and min(seconds[-3:]) < 1.5*min(seconds[1:4])
+    memory, files, times = zip(*used)
+    assert memory[-1] < 1.1*memory[1] and files[-1] <= files[1] and min(times[-3:]) < 1.5*min(times[1:4])
+    return trainer
+
+LONG = ('training.validate_every=500', 'training.checkpoint_every=250', 'curriculum.update_interval=50', 'training.patience=0')
+
+@pytest.mark.skipif(not SLOW, reason='20,000 updates take minutes')
+def test_memory_files_and_speed_stay_flat_over_20000_updates(home, tmp_path):
+    "Of an objective whose optimum is known: the weights are to be one, seen through noise"
+    from pdd_nb.config import Stage
+    from pdd_nb.feed import batch_indices
+    from pdd_nb.objective import OBJECTIVES, CurriculumObjective, Draws
+    from pdd_nb.state import keyed
+    class Exact(CurriculumObjective):
+        criterion = 'val_error'
+        def start(self, stage, step):
+            self.start_regions(self.nets.family.grid(stage.coarse), step)
+            self.updaters['student'].start_stage()
+        def off(self): return torch.cat([w.flatten() for w in self.nets.weights().values()]) - 1
+        def draw(self, step, n):
+            g = keyed(self.seed, 'exact', step)
+            steps, weights = self.curriculum.sample(n, g)
+            return Draws(batch_indices(self.seed, step, n, 24), steps, weights, scales=weights, noise=torch.randn(n, 1, generator=g))
+        def losses(self, draws, progress):
+            loss = (self.off() - draws.noise).square().mean(1)
+            self.tracker.update(self.regions[draws.steps], loss.detach())
+            self.record(loss=loss)
+            return draws.weights*loss
+        def validate(self): return dict(val_error=self.off().square().mean().item())
+    OBJECTIVES['exact'] = Exact
+    trainer = soak(configuration(home, tmp_path/'run', *LONG), 2000, [Stage('exact', 4, 2, 20001)])
+    lines = [json.loads(line) for line in (tmp_path/'run/metrics.jsonl').read_text().splitlines()]
+    assert [m['step'] for m in lines if 'val_error' in m] == list(range(500, 20001, 500))
+    assert trainer.step == 20000 and lines[-1]['val_error'] < 1e-2
+
+@pytest.mark.skipif(not SLOW, reason='500 updates of a network take a minute')
+def test_memory_files_and_speed_stay_flat_over_500_updates_of_a_network(home, tmp_path):
+    soak(configuration(home, tmp_path/'run', *LONG, 'training.steps=[501,4]'), 50)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest, torch
 
-TINY = ('device=cpu model.teacher.resolution=16 model.teacher.num_inference_steps=8 model.student.num_inference_steps=2 model.student.lora_rank=4 '
-        'data.train_size=24 data.valid_size=8 training.steps=[4,4] training.batch_size=4 training.validate_every=20 training.checkpoint_every=2 '
-        'training.lr_warmup=2 curriculum.update_interval=2 evaluation.prompts=0').split()
+from small import SMALL, quick, save_teacher
+
+TINY = [*SMALL, 'model.teacher.num_inference_steps=8', 'model.student.num_inference_steps=2', 'data.valid_size=8', 'training.steps=[4,4]', 'training.validate_every=20']
 OWN = ('samples', 'plots', 'logs', 'student', 'checkpoints', 'trajectories')
 
 def lines(file): return [json.loads(line) for line in file.read_text(encoding='utf-8').splitlines()]
@@ -16,10 +16,7 @@ def finite(folder):
 
 @pytest.fixture(scope='module')
 def teacher(tmp_path_factory):
-    from pdd_nb.families import tiny_families
-    d = tmp_path_factory.mktemp('teacher')/'tiny'
-    tiny_families(['SD 1.5'])['SD 1.5'].pipe.save_pretrained(d)
-    return d
+    return save_teacher(tmp_path_factory.mktemp('teacher')/'tiny')
 
 @pytest.fixture
 def train(teacher):
@@ -32,7 +29,7 @@ def train(teacher):
     return run
 
 @pytest.fixture(scope='module')
-def done(teacher, tmp_path_factory):
+def done(teacher, tmp_path_factory, quick):
     "A finished run, to be copied"
     from pdd_nb.config import load_config
     from pdd_nb.trainer import distill
@@ -138,7 +135,7 @@ def test_a_run_of_an_earlier_format_is_resumed(version, tmp_path, monkeypatch):
 
 def test_a_state_that_is_not_finite_never_replaces_a_good_checkpoint(train, tmp_path, monkeypatch):
     from pdd_nb.trainer import Trainer
-    step, d, more = Trainer.train_step, tmp_path/'run', ['training.steps=[20,4]']
+    step, d, more = Trainer.train_step, tmp_path/'run', ['training.steps=[10,2]']
     def spoil(self):
         step(self)
         if self.step == 7: next(iter(self.nets.weights().values())).data.view(-1)[0] = float('nan')
