@@ -9,7 +9,7 @@ __all__ = ['Required', 'COMMANDS', 'EXAMPLES', 'LOGGERS', 'ALL_SAMPLERS', 'ALL_D
            'pdd_info', 'fail', 'parser', 'parse', 'user_error', 'main', 'complete_setting', 'complete_config']
 
 # %% ../nbs/25_cli.ipynb #4e29830d
-import io, json, logging, os, re, signal, sys
+import gc, io, json, logging, os, re, signal, sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
@@ -48,7 +48,19 @@ def command(example: str) -> Callable: # a call, for the help text -> decorator
     return register
 
 # %% ../nbs/25_cli.ipynb #f13040cf
-def _import_libraries():
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    "Leave out Python's collection of unused objects while this is open"
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+# %% ../nbs/25_cli.ipynb #c99f2cc6
+def _import_libraries(module=''): # of this package, to be loaded with them
     "Import torch and diffusers without their warnings"
     import warnings
     os.environ.setdefault('TRANSFORMERS_VERBOSITY', 'error')
@@ -56,7 +68,10 @@ def _import_libraries():
     warnings.filterwarnings('ignore', category=FutureWarning)
     if 'diffusers' not in sys.modules:
         _log.info('loading torch and diffusers')
-    import_module('diffusers')
+    with _no_collection():
+        import_module('diffusers')
+        if module:
+            import_module(f'pdd_nb.{module}')
 
 # %% ../nbs/25_cli.ipynb #086829dc
 def _set_threads(n):
@@ -273,7 +288,7 @@ def pdd_predict(*, checkpoint: Required, # folder of a run, or of its student
     student_folder(checkpoint)
     check_output(output, ('.png', '.jpg', '.jpeg', '.webp'))
     check_seed(seed)
-    _import_libraries()
+    _import_libraries('sampling')
     from pdd_nb.sampling import text_to_image
     options = dict(seed=seed, teacher=teacher, guidance_scale=guidance_scale)
     text_to_image(checkpoint, prompt, output, num_inference_steps, **options)
