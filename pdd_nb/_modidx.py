@@ -76,6 +76,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                             'pdd_nb.cli._import_libraries': ('cli.html#_import_libraries', 'pdd_nb/cli.py'),
                             'pdd_nb.cli._integers': ('cli.html#_integers', 'pdd_nb/cli.py'),
                             'pdd_nb.cli._interrupted': ('cli.html#_interrupted', 'pdd_nb/cli.py'),
+                            'pdd_nb.cli._lever_row': ('cli.html#_lever_row', 'pdd_nb/cli.py'),
+                            'pdd_nb.cli._levers_text': ('cli.html#_levers_text', 'pdd_nb/cli.py'),
                             'pdd_nb.cli._logged': ('cli.html#_logged', 'pdd_nb/cli.py'),
                             'pdd_nb.cli._no_collection': ('cli.html#_no_collection', 'pdd_nb/cli.py'),
                             'pdd_nb.cli._out_of_memory': ('cli.html#_out_of_memory', 'pdd_nb/cli.py'),

@@ -130,7 +130,7 @@ def step_overhead(cfg: DistillConfig,
             found[stage.name] = stage_overhead(trainer, rounds, quiet)
     return found
 
-# %% ../nbs/18_bench.ipynb #640f1b54
+# %% ../nbs/18_bench.ipynb #c0590fa7
 def without_adapters(net: nn.Module) -> nn.Module:
     "A copy of a network whose adapted layers are replaced by the layers below the adapters"
     net = copy.deepcopy(net)
@@ -141,7 +141,7 @@ def without_adapters(net: nn.Module) -> nn.Module:
         setattr(parent, name, getattr(parent, name).base_layer)
     return net
 
-# %% ../nbs/18_bench.ipynb #76b46dd6
+# %% ../nbs/18_bench.ipynb #9ba33cc3
 @torch.no_grad()
 def adapter_overhead(trainer: Trainer, # with a stage that was started
                      rounds: int # forwards timed
@@ -156,7 +156,7 @@ def adapter_overhead(trainer: Trainer, # with a stage that was started
     seconds(bare), seconds(off)
     return statistics.median(seconds(off)/seconds(bare) for _ in range(rounds))
 
-# %% ../nbs/18_bench.ipynb #7f399d24
+# %% ../nbs/18_bench.ipynb #6dcd6600
 @dataclass
 class Lever:
     "A change that may make a training step cheaper"
@@ -166,7 +166,7 @@ class Lever:
     missing: str = ''                       # why it cannot be had here
     comparable: bool = True                 # is it validated on the same states as today's step?
 
-# %% ../nbs/18_bench.ipynb #4a70c8e1
+# %% ../nbs/18_bench.ipynb #c7b43b23
 @contextmanager
 def using_threads(n: int) -> Iterator[None]: # 0: as they are
     "Context in which torch uses `n` threads of the CPU"
@@ -177,7 +177,7 @@ def using_threads(n: int) -> Iterator[None]: # 0: as they are
     finally:
         torch.set_num_threads(before)
 
-# %% ../nbs/18_bench.ipynb #c29431d5
+# %% ../nbs/18_bench.ipynb #14bae66c
 def compile_blocks(trainer: Trainer):
     "Compile the repeated blocks of each role's network, in place"
     nets = trainer.nets
@@ -188,13 +188,13 @@ def default_format(trainer: Trainer):
     "Put the network into the default memory format, instead of channels last"
     trainer.nets.net.to(memory_format=torch.contiguous_format)
 
-# %% ../nbs/18_bench.ipynb #52b99be2
+# %% ../nbs/18_bench.ipynb #765204aa
 def lacks_bf16(device: torch.device) -> str: # empty if it has it
     "Why a device does not compute in bf16"
     if device.type == 'cuda': return '' if torch.cuda.is_bf16_supported() else 'the device has no bf16'
     return '' if torch.ops.mkldnn._is_mkldnn_bf16_supported() else 'the processor has no bf16'
 
-# %% ../nbs/18_bench.ipynb #0b001000
+# %% ../nbs/18_bench.ipynb #89e4f5ee
 def levers(cfg: DistillConfig, device: torch.device,
            folder: Path # for a file of prompts
           ) -> dict[str, Lever]:
@@ -202,7 +202,7 @@ def levers(cfg: DistillConfig, device: torch.device,
     b, cores = cfg.training.batch_size, len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
     prompts, (texts, _) = folder/'prompts.txt', captions(sample_scenes(4*b))
     prompts.write_text('\n'.join(texts), encoding='utf-8')
-    stored = f'data.source={prompts}', f'data.train_size={b}', 'data.valid_size=1'
+    stored = f'data.source={prompts}', f'data.train_size={b}', f'data.valid_size={cfg.model.teacher.num_inference_steps//2}'
     found = {'default memory format': Lever(apply=default_format), 'compiled blocks': Lever(apply=compile_blocks),
              'bf16': Lever(('training.precision=bf16',), missing=lacks_bf16(device)),
              'gradient checkpointing': Lever(('training.gradient_checkpointing=true',)),
@@ -211,7 +211,7 @@ def levers(cfg: DistillConfig, device: torch.device,
         found |= {f'{n} threads': Lever(threads=n) for n in sorted({1, 2, cores}) if n != torch.get_num_threads()}
     return found
 
-# %% ../nbs/18_bench.ipynb #c35c97bc
+# %% ../nbs/18_bench.ipynb #c5b20f81
 def open_with(cfg: DistillConfig, lever: Lever, folder: Path) -> tuple[Trainer, float]:
     "A trainer with a lever, after two steps of the first stage, and the seconds that this took"
     c = copy.deepcopy(cfg)
@@ -228,7 +228,7 @@ def open_with(cfg: DistillConfig, lever: Lever, folder: Path) -> tuple[Trainer, 
             trainer.train_step()
     return trainer, time.perf_counter() - begun
 
-# %% ../nbs/18_bench.ipynb #dfc3fcc2
+# %% ../nbs/18_bench.ipynb #166810a1
 def lever_seconds(trainer: Trainer, today: Trainer, # with the lever, and without
                   threads: int, rounds: int # of the lever; pairs of steps
                  ) -> dict:
@@ -241,32 +241,35 @@ def lever_seconds(trainer: Trainer, today: Trainer, # with the lever, and withou
     mine, other = [statistics.median(v) for v in zip(*pairs)]
     return dict(step=mine, today=other, ratio=statistics.median(a/b for a, b in pairs))
 
-# %% ../nbs/18_bench.ipynb #d4b6c219
+# %% ../nbs/18_bench.ipynb #b0c405d1
 def pays_after(prepare: float, step: float, today: float) -> float | None: # seconds, once; seconds of each update, with and without
     "Updates after which a lever has saved what its preparation took, or `None` if it saves nothing"
     if step >= today: return None
     return max(prepare, 0.)/(today - step)
 
-# %% ../nbs/18_bench.ipynb #9c18c91d
+# %% ../nbs/18_bench.ipynb #7c606255
 def lever_result(cfg: DistillConfig, lever: Lever, today: Trainer, # without the lever, after two steps or more
                  opened: float, rounds: int, folder: Path # seconds that opening `today` took; pairs of steps; a new one
                 ) -> dict:
-    "What a lever does: `lever_seconds`, computed `memory`, `prepare` in seconds, `pays_after` updates, `val_loss`; or why not"
+    "What a lever does: `lever_seconds`, computed `memory` if it changes, `prepare` in seconds, `pays_after` updates, `val_loss`; or why not"
     if lever.missing: return dict(missing=lever.missing)
     try:
         trainer, seconds = open_with(cfg, lever, folder)
         found = lever_seconds(trainer, today, lever.threads, rounds)
     except (RuntimeError, ValueError) as e: return dict(missing=first_line(e))
     prepare = seconds - opened
+    if any(s.startswith('training.') for s in lever.settings):
+        found['memory'] = memory(trainer.cfg)['total']
     with trainer.averaged():
         value = trainer.objective.validate()[trainer.objective.criterion]
-    return dict(**found, prepare=prepare, memory=memory(trainer.cfg)['total'], val_loss=value if lever.comparable else None,
+    return dict(**found, prepare=prepare, val_loss=value if lever.comparable else None,
                 pays_after=pays_after(prepare, found['step'], found['today']))
 
-# %% ../nbs/18_bench.ipynb #23df44d7
+# %% ../nbs/18_bench.ipynb #8c10143f
 def together(found: dict, known: dict[str, Lever]) -> Lever: # of `lever_result`, by name; `levers`
     "The levers that made a step cheaper and leave the data alone, at once; of those for threads the best one"
     useful = [k for k, v in found.items() if v.get('ratio', 1.) < 1 and known[k].comparable]
+    if not useful: return Lever(missing='none of them saves time')
     threads = min((k for k in useful if known[k].threads), key=lambda k: found[k]['ratio'], default=None)
     applied = [known[k].apply for k in useful if known[k].apply]
     def apply(trainer):
@@ -275,7 +278,7 @@ def together(found: dict, known: dict[str, Lever]) -> Lever: # of `lever_result`
     settings = tuple(s for k in useful for s in known[k].settings)
     return Lever(settings, apply, known[threads].threads if threads else 0)
 
-# %% ../nbs/18_bench.ipynb #31ce430a
+# %% ../nbs/18_bench.ipynb #3dc8a0a0
 def lever_results(cfg: DistillConfig,
                   rounds=20, # pairs of steps
                   names: tuple[str, ...] = (), # of the levers; default: all

@@ -354,11 +354,29 @@ def _overhead_text(stages: dict) -> str: # what `bench.step_overhead` returns
         return f"{name}: {times}, ratio {v['ratio']:.3f}; the curriculum's share {100*v['curriculum']:.2f} %"
     return '\n'.join(line(*stage) for stage in stages.items())
 
+# %% ../nbs/25_cli.ipynb #d1365358
+def _lever_row(name, v: dict, today: dict) -> list: # of `bench.lever_results`; that of today's step
+    "One line of the table, as text"
+    if 'missing' in v: return [name, v['missing'], *['']*4]
+    from pdd_nb.plan import size
+    memory = size(v['memory']) if v.get('memory') else ''
+    loss = f"{100*(v['val_loss']/today['val_loss'] - 1):+.2f} %" if v.get('val_loss') else ''
+    prepare = f"{v['prepare']:.0f} s" if 'prepare' in v else ''
+    after = f"{v['pays_after']:.0f} updates" if v.get('pays_after') else ''
+    return [name, f"{v['ratio']:.3f}", memory, loss, prepare, after]
+
+def _levers_text(found: dict) -> str: # what `bench.lever_results` returns
+    "A table of the levers"
+    from pdd_nb.evaluation import markdown
+    heads = ['lever', 'time of a step', 'memory, computed', 'validation loss', 'to prepare', 'pays after']
+    return markdown([heads, *[_lever_row(k, v, found['today']) for k, v in found.items()]])
+
 # %% ../nbs/25_cli.ipynb #36237a8b
-@command('pdd-bench training.batch_size=16')
+@command('pdd-bench training.batch_size=16 --levers')
 def pdd_bench(*overrides: str, # settings as key=value
               config: str = 'default', # the configuration whose training step is timed
               rounds: int = 20, # steps timed
+              levers: bool = False, # what would make a step cheaper: compiled blocks, bf16, stored trajectories and others
               random_weights: bool = False, # of the teacher: memory and speed of a recipe whose weights are not there
               peak_tflops: float = None, # with random weights: the device's peak by its data sheet, for the share of it
               quiet: bool = False # no progress
@@ -371,7 +389,10 @@ def pdd_bench(*overrides: str, # settings as key=value
         from pdd_nb.plan import throughput
         speed = throughput(cfg, rounds, peak_tflops)
         return Result(_throughput_text(speed), speed)
-    from pdd_nb.bench import step_overhead
+    from pdd_nb.bench import lever_results, step_overhead
+    if levers:
+        results = lever_results(cfg, rounds, quiet=quiet)
+        return Result(_levers_text(results), results)
     stages = step_overhead(cfg, rounds, quiet)
     return Result(_overhead_text(stages), stages)
 
