@@ -9,7 +9,7 @@ __all__ = ['seconds_of', 'network_calls', 'matching_calls', 'curriculum_seconds'
            'lever_results']
 
 # %% ../nbs/18_bench.ipynb #f33c05a0
-import copy, os, statistics, tempfile, time
+import copy, logging, os, statistics, tempfile, time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -130,7 +130,7 @@ def step_overhead(cfg: DistillConfig,
             found[stage.name] = stage_overhead(trainer, rounds, quiet)
     return found
 
-# %% ../nbs/18_bench.ipynb #c0590fa7
+# %% ../nbs/18_bench.ipynb #067a9f78
 def without_adapters(net: nn.Module) -> nn.Module:
     "A copy of a network whose adapted layers are replaced by the layers below the adapters"
     net = copy.deepcopy(net)
@@ -141,7 +141,7 @@ def without_adapters(net: nn.Module) -> nn.Module:
         setattr(parent, name, getattr(parent, name).base_layer)
     return net
 
-# %% ../nbs/18_bench.ipynb #9ba33cc3
+# %% ../nbs/18_bench.ipynb #92be625d
 @torch.no_grad()
 def adapter_overhead(trainer: Trainer, # with a stage that was started
                      rounds: int # forwards timed
@@ -156,7 +156,7 @@ def adapter_overhead(trainer: Trainer, # with a stage that was started
     seconds(bare), seconds(off)
     return statistics.median(seconds(off)/seconds(bare) for _ in range(rounds))
 
-# %% ../nbs/18_bench.ipynb #6dcd6600
+# %% ../nbs/18_bench.ipynb #52393463
 @dataclass
 class Lever:
     "A change that may make a training step cheaper"
@@ -166,7 +166,7 @@ class Lever:
     missing: str = ''                       # why it cannot be had here
     comparable: bool = True                 # is it validated on the same states as today's step?
 
-# %% ../nbs/18_bench.ipynb #c7b43b23
+# %% ../nbs/18_bench.ipynb #4a9e9372
 @contextmanager
 def using_threads(n: int) -> Iterator[None]: # 0: as they are
     "Context in which torch uses `n` threads of the CPU"
@@ -177,9 +177,12 @@ def using_threads(n: int) -> Iterator[None]: # 0: as they are
     finally:
         torch.set_num_threads(before)
 
-# %% ../nbs/18_bench.ipynb #14bae66c
+# %% ../nbs/18_bench.ipynb #0d19f87b
+_log = logging.getLogger('pdd_nb')
+
 def compile_blocks(trainer: Trainer):
     "Compile the repeated blocks of each role's network, in place"
+    _log.info('compiling blocks of the network: a minute or more')
     nets = trainer.nets
     for net in {id(n): n for n in map(nets.network, nets.roles)}.values():
         net.compile_repeated_blocks()
@@ -188,13 +191,13 @@ def default_format(trainer: Trainer):
     "Put the network into the default memory format, instead of channels last"
     trainer.nets.net.to(memory_format=torch.contiguous_format)
 
-# %% ../nbs/18_bench.ipynb #765204aa
+# %% ../nbs/18_bench.ipynb #9d33675d
 def lacks_bf16(device: torch.device) -> str: # empty if it has it
     "Why a device does not compute in bf16"
     if device.type == 'cuda': return '' if torch.cuda.is_bf16_supported() else 'the device has no bf16'
     return '' if torch.ops.mkldnn._is_mkldnn_bf16_supported() else 'the processor has no bf16'
 
-# %% ../nbs/18_bench.ipynb #89e4f5ee
+# %% ../nbs/18_bench.ipynb #ef5ead18
 def levers(cfg: DistillConfig, device: torch.device,
            folder: Path # for a file of prompts
           ) -> dict[str, Lever]:
@@ -211,7 +214,7 @@ def levers(cfg: DistillConfig, device: torch.device,
         found |= {f'{n} threads': Lever(threads=n) for n in sorted({1, 2, cores}) if n != torch.get_num_threads()}
     return found
 
-# %% ../nbs/18_bench.ipynb #c5b20f81
+# %% ../nbs/18_bench.ipynb #be4755f8
 def open_with(cfg: DistillConfig, lever: Lever, folder: Path) -> tuple[Trainer, float]:
     "A trainer with a lever, after two steps of the first stage, and the seconds that this took"
     c = copy.deepcopy(cfg)
@@ -228,7 +231,7 @@ def open_with(cfg: DistillConfig, lever: Lever, folder: Path) -> tuple[Trainer, 
             trainer.train_step()
     return trainer, time.perf_counter() - begun
 
-# %% ../nbs/18_bench.ipynb #166810a1
+# %% ../nbs/18_bench.ipynb #1e5a223d
 def lever_seconds(trainer: Trainer, today: Trainer, # with the lever, and without
                   threads: int, rounds: int # of the lever; pairs of steps
                  ) -> dict:
@@ -241,13 +244,13 @@ def lever_seconds(trainer: Trainer, today: Trainer, # with the lever, and withou
     mine, other = [statistics.median(v) for v in zip(*pairs)]
     return dict(step=mine, today=other, ratio=statistics.median(a/b for a, b in pairs))
 
-# %% ../nbs/18_bench.ipynb #b0c405d1
+# %% ../nbs/18_bench.ipynb #bbc38306
 def pays_after(prepare: float, step: float, today: float) -> float | None: # seconds, once; seconds of each update, with and without
     "Updates after which a lever has saved what its preparation took, or `None` if it saves nothing"
     if step >= today: return None
     return max(prepare, 0.)/(today - step)
 
-# %% ../nbs/18_bench.ipynb #7c606255
+# %% ../nbs/18_bench.ipynb #b3989acf
 def lever_result(cfg: DistillConfig, lever: Lever, today: Trainer, # without the lever, after two steps or more
                  opened: float, rounds: int, folder: Path # seconds that opening `today` took; pairs of steps; a new one
                 ) -> dict:
@@ -265,7 +268,7 @@ def lever_result(cfg: DistillConfig, lever: Lever, today: Trainer, # without the
     return dict(**found, prepare=prepare, val_loss=value if lever.comparable else None,
                 pays_after=pays_after(prepare, found['step'], found['today']))
 
-# %% ../nbs/18_bench.ipynb #8c10143f
+# %% ../nbs/18_bench.ipynb #a7cf5e9e
 def together(found: dict, known: dict[str, Lever]) -> Lever: # of `lever_result`, by name; `levers`
     "The levers that made a step cheaper and leave the data alone, at once; of those for threads the best one"
     useful = [k for k, v in found.items() if v.get('ratio', 1.) < 1 and known[k].comparable]
@@ -278,7 +281,7 @@ def together(found: dict, known: dict[str, Lever]) -> Lever: # of `lever_result`
     settings = tuple(s for k in useful for s in known[k].settings)
     return Lever(settings, apply, known[threads].threads if threads else 0)
 
-# %% ../nbs/18_bench.ipynb #3dc8a0a0
+# %% ../nbs/18_bench.ipynb #377f2a20
 def lever_results(cfg: DistillConfig,
                   rounds=20, # pairs of steps
                   names: tuple[str, ...] = (), # of the levers; default: all
