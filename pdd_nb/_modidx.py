@@ -710,7 +710,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'pdd_nb.families.SDXL.text_width': ('families.html#sdxl.text_width', 'pdd_nb/families.py'),
                                  'pdd_nb.families.SDXL.to_vae': ('families.html#sdxl.to_vae', 'pdd_nb/families.py'),
                                  'pdd_nb.families.Sana': ('families.html#sana', 'pdd_nb/families.py'),
-                                 'pdd_nb.families.Sana.options': ('families.html#sana.options', 'pdd_nb/families.py'),
+                                 'pdd_nb.families.Sana._encode': ('families.html#sana._encode', 'pdd_nb/families.py'),
                                  'pdd_nb.families.Sana.predict': ('families.html#sana.predict', 'pdd_nb/families.py'),
                                  'pdd_nb.families.ZImage': ('families.html#zimage', 'pdd_nb/families.py'),
                                  'pdd_nb.families.ZImage._encode': ('families.html#zimage._encode', 'pdd_nb/families.py'),

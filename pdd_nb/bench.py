@@ -202,7 +202,7 @@ def levers(cfg: DistillConfig, device: torch.device,
            folder: Path # for a file of prompts
           ) -> dict[str, Lever]:
     "The levers that `lever_results` measures"
-    b, cores = cfg.training.batch_size, len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    b, cores = cfg.training.batch_size, os.cpu_count() or 1
     prompts, (texts, _) = folder/'prompts.txt', captions(sample_scenes(4*b))
     prompts.write_text('\n'.join(texts), encoding='utf-8')
     stored = f'data.source={prompts}', f'data.train_size={b}', f'data.valid_size={cfg.model.teacher.num_inference_steps//2}'
@@ -274,7 +274,7 @@ def together(found: dict, known: dict[str, Lever]) -> Lever: # of `lever_result`
     useful = [k for k, v in found.items() if v.get('ratio', 1.) < 1 and known[k].comparable]
     if not useful: return Lever(missing='none of them saves time')
     threads = min((k for k in useful if known[k].threads), key=lambda k: found[k]['ratio'], default=None)
-    applied = [known[k].apply for k in useful if known[k].apply]
+    applied = [f for f in (known[k].apply for k in useful) if f]
     def apply(trainer):
         for f in applied:
             f(trainer)

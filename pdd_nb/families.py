@@ -728,10 +728,9 @@ class Sana(PixArtSigma):
     latent_multiple = property(lambda self: 32//self.pipe.vae_scale_factor)
     by_peft, save_lora, load_lora = False, Family.save_lora, Family.load_lora
 
-    @property
-    def options(self): # with the pipeline's own instruction to the language model
+    def _encode(self, prompts, **options): # with the instruction to the language model that the pipeline's call has
         call = inspect.signature(type(self.pipe).__call__).parameters
-        return dict(do_classifier_free_guidance=False, complex_human_instruction=call['complex_human_instruction'].default)
+        return super()._encode(prompts, complex_human_instruction=call['complex_human_instruction'].default, **options)
 
     def predict(self, net, x, t, cond, w=None):
         t = t*net.config.timestep_scale
