@@ -9,7 +9,7 @@ __all__ = ['Required', 'COMMANDS', 'EXAMPLES', 'LOGGERS', 'ALL_SAMPLERS', 'ALL_D
            'pdd_info', 'fail', 'parser', 'parse', 'user_error', 'main', 'complete_setting', 'complete_config']
 
 # %% ../nbs/25_cli.ipynb #4e29830d
-import io, json, logging, os, re, signal, sys
+import gc, io, json, logging, os, re, signal, sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
@@ -48,7 +48,19 @@ def command(example: str) -> Callable: # a call, for the help text -> decorator
     return register
 
 # %% ../nbs/25_cli.ipynb #f13040cf
-def _import_libraries():
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    "Leave out Python's collection of unused objects while this is open"
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+# %% ../nbs/25_cli.ipynb #c99f2cc6
+def _import_libraries(module=''): # of this package, to be loaded with them
     "Import torch and diffusers without their warnings"
     import warnings
     os.environ.setdefault('TRANSFORMERS_VERBOSITY', 'error')
@@ -56,7 +68,10 @@ def _import_libraries():
     warnings.filterwarnings('ignore', category=FutureWarning)
     if 'diffusers' not in sys.modules:
         _log.info('loading torch and diffusers')
-    import_module('diffusers')
+    with _no_collection():
+        import_module('diffusers')
+        if module:
+            import_module(f'pdd_nb.{module}')
 
 # %% ../nbs/25_cli.ipynb #086829dc
 def _set_threads(n):
@@ -273,7 +288,7 @@ def pdd_predict(*, checkpoint: Required, # folder of a run, or of its student
     student_folder(checkpoint)
     check_output(output, ('.png', '.jpg', '.jpeg', '.webp'))
     check_seed(seed)
-    _import_libraries()
+    _import_libraries('sampling')
     from pdd_nb.sampling import text_to_image
     options = dict(seed=seed, teacher=teacher, guidance_scale=guidance_scale)
     text_to_image(checkpoint, prompt, output, num_inference_steps, **options)
@@ -339,11 +354,29 @@ def _overhead_text(stages: dict) -> str: # what `bench.step_overhead` returns
         return f"{name}: {times}, ratio {v['ratio']:.3f}; the curriculum's share {100*v['curriculum']:.2f} %"
     return '\n'.join(line(*stage) for stage in stages.items())
 
+# %% ../nbs/25_cli.ipynb #d1365358
+def _lever_row(name, v: dict, today: dict) -> list: # of `bench.lever_results`; that of today's step
+    "One line of the table, as text"
+    if 'missing' in v: return [name, v['missing'], *['']*4]
+    from pdd_nb.plan import size
+    memory = size(v['memory']) if v.get('memory') else ''
+    loss = f"{100*(v['val_loss']/today['val_loss'] - 1):+.2f} %" if v.get('val_loss') else ''
+    prepare = f"{v['prepare']:.0f} s" if 'prepare' in v else ''
+    after = f"{v['pays_after']:.0f} updates" if v.get('pays_after') else ''
+    return [name, f"{v['ratio']:.3f}", memory, loss, prepare, after]
+
+def _levers_text(found: dict) -> str: # what `bench.lever_results` returns
+    "A table of the levers"
+    from pdd_nb.evaluation import markdown
+    heads = ['lever', 'time of a step', 'memory, computed', 'validation loss', 'to prepare', 'pays after']
+    return markdown([heads, *[_lever_row(k, v, found['today']) for k, v in found.items()]])
+
 # %% ../nbs/25_cli.ipynb #36237a8b
-@command('pdd-bench training.batch_size=16')
+@command('pdd-bench training.batch_size=16 --levers')
 def pdd_bench(*overrides: str, # settings as key=value
               config: str = 'default', # the configuration whose training step is timed
               rounds: int = 20, # steps timed
+              levers: bool = False, # what would make a step cheaper: compiled blocks, bf16, stored trajectories and others
               random_weights: bool = False, # of the teacher: memory and speed of a recipe whose weights are not there
               peak_tflops: float = None, # with random weights: the device's peak by its data sheet, for the share of it
               quiet: bool = False # no progress
@@ -356,7 +389,10 @@ def pdd_bench(*overrides: str, # settings as key=value
         from pdd_nb.plan import throughput
         speed = throughput(cfg, rounds, peak_tflops)
         return Result(_throughput_text(speed), speed)
-    from pdd_nb.bench import step_overhead
+    from pdd_nb.bench import lever_results, step_overhead
+    if levers:
+        results = lever_results(cfg, rounds, quiet=quiet)
+        return Result(_levers_text(results), results)
     stages = step_overhead(cfg, rounds, quiet)
     return Result(_overhead_text(stages), stages)
 

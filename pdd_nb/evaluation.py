@@ -24,8 +24,6 @@ from fastcore.basics import patch
 from huggingface_hub import snapshot_download
 from PIL import Image, PngImagePlugin
 from torch import Tensor, nn
-from torchmetrics.functional.image import peak_signal_noise_ratio
-from torchmetrics.image.fid import FrechetInceptionDistance, NoTrainInceptionV3
 from tqdm.auto import tqdm
 from transformers import CLIPModel, CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
@@ -111,6 +109,7 @@ class Inception(nn.Module):
     def __init__(self, weights=None): # a file of torch-fidelity's weights, instead of a download
         super().__init__()
         check_inception()
+        from torchmetrics.image.fid import NoTrainInceptionV3           # torchmetrics is slow to import
         self.net = NoTrainInceptionV3('inception-v3-compat', [str(self.num_features)], weights)
 
     @torch.no_grad()
@@ -216,6 +215,7 @@ class _Features(nn.Identity):
 # %% ../nbs/14_evaluation.ipynb #424c5042
 def _fid_to(real: Moments):
     "torchmetrics' FID with the moments of real images set"
+    from torchmetrics.image.fid import FrechetInceptionDistance        # torchmetrics is slow to import
     m = FrechetInceptionDistance(_Features(real.sum.shape[1]))
     m.orig_dtype = torch.float64
     m.real_features_sum, m.real_features_cov_sum = real.sum[0], real.outer[0]
@@ -402,6 +402,7 @@ def colours(im: Tensor): # `(b,3,h,w)` in [0,1] -> three of `(b,)`
 @patch
 def _columns(self: Score, im, first, texts, s, named): # as for `update`
     "Alignment, CLIP score, paired distance, PSNR and colour of each image, `(b,7)`, and CLIP features `(b,d)`"
+    from torchmetrics.functional.image import peak_signal_noise_ratio  # torchmetrics is slow to import
     (f, hidden), (_, hidden1) = self.clip.encode_image(im), self.clip.encode_image(first)
     psnr = peak_signal_noise_ratio(im, first, data_range=1., reduction='none', dim=(1, 2, 3))
     right = torch.full((len(im),), math.nan) if s is None else aligned(resize_images(im, 64), s, named).float()

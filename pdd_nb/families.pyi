@@ -8,7 +8,7 @@ from peft import LoraConfig
 from torch import Tensor, nn
 from typing import Any
 
-__all__ = ['EMBEDDED', 'PRECISIONS', 'asset', 'quiet_loading', 'first_line', 'writing', 'weights_fingerprint', 'UNET_TARGETS', 'Family', 'full_precision', 'ADAPTABLE', 'check_targets', 'HALVES', 'SDXL', 'PixArtSigma', 'SD3', 'PLAIN_FLOW', 'EvenFlow', 'Flux', 'INSTRUCTION', 'Sana', 'Chroma', 'ZImage', 'Flux2Klein', 'Flux2', 'QwenImage', 'Lumina2', 'AuraFlow', 'variant_of', 'LOADING', 'UNUSED', 'load_whole', 'check_finite', 'pipeline_class', 'model_parts', 'hub_reachable', 'hub_folder', 'FAMILIES', 'family_of', 'frozen', 'add_lora', 'single_file_config', 'load_single_file', 'load_pipeline', 'linear_layers', 'quantization', 'quantize_net', 'load_teacher', 'tiny_families', 'own_images', 'pipeline_images', 'check_steps', 'PLAIN_STEPS', 'check_teacher']
+__all__ = ['EMBEDDED', 'PRECISIONS', 'asset', 'quiet_loading', 'first_line', 'writing', 'weights_fingerprint', 'UNET_TARGETS', 'Family', 'full_precision', 'ADAPTABLE', 'check_targets', 'HALVES', 'SDXL', 'PixArtSigma', 'SD3', 'PLAIN_FLOW', 'EvenFlow', 'Flux', 'Sana', 'Chroma', 'ZImage', 'Flux2Klein', 'Flux2', 'QwenImage', 'Lumina2', 'AuraFlow', 'variant_of', 'LOADING', 'UNUSED', 'load_whole', 'check_finite', 'pipeline_class', 'model_parts', 'hub_reachable', 'hub_folder', 'FAMILIES', 'family_of', 'frozen', 'add_lora', 'single_file_config', 'load_single_file', 'load_pipeline', 'linear_layers', 'quantization', 'quantize_net', 'load_teacher', 'tiny_families', 'own_images', 'pipeline_images', 'check_steps', 'PLAIN_STEPS', 'check_teacher']
 
 EMBEDDED: str
 PRECISIONS: Incomplete
@@ -188,12 +188,9 @@ class Flux(EvenFlow):
     def unpack(self, x, h, w): ...
     def predict(self, net, x: Tensor, t: Tensor, cond, w=None): ...
 
-INSTRUCTION: Incomplete
-
 class Sana(PixArtSigma):
     pipeline: str
     targets: Incomplete
-    options: Incomplete
     latent_multiple: Incomplete
     by_peft: Incomplete
     save_lora: Incomplete

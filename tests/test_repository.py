@@ -40,3 +40,14 @@ def test_import_is_light(module):
     code = f"import sys, time; t = time.perf_counter(); import {module}; print(time.perf_counter() - t, *{{'torch', 'diffusers', 'transformers', 'matplotlib'}} & set(sys.modules))"
     runs = [subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.split() for _ in range(3)]
     assert min(float(r[0]) for r in runs) < 1 and all(len(r) == 1 for r in runs), runs
+
+def test_commands_load_only_what_they_need():
+    "In one process: what draws, then what trains, evaluates and reports; libraries for later, or for other families, are not loaded"
+    code = """if True:
+        import sys, pdd_nb.sampling
+        rare = ['matplotlib', 'torchmetrics', 'nbdev', 'IPython', 'ipywidgets', 'mlflow', 'wandb', 'tensorboard', 'datasets', 'pandas']
+        others = ['pdd_nb.trainer', 'pdd_nb.evaluation', 'diffusers.pipelines.flux.pipeline_flux', 'diffusers.pipelines.sana.pipeline_sana']
+        print(*[m for m in rare + others if m in sys.modules], sep='\\n')
+        import pdd_nb.trainer, pdd_nb.plan, pdd_nb.evaluation, pdd_nb.report
+        print(*[m for m in rare if m in sys.modules], sep='\\n')"""
+    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.split() == []
