@@ -43,9 +43,10 @@ def seconds_of(f: Callable, device: torch.device) -> float:
 def network_calls(trainer: Trainer) -> Callable: # with a stage that was started
     "A function that makes the calls of one training step: two of the teacher, one of the student with its gradients"
     objective, nets = trainer.objective, trainer.nets
-    items = torch.arange(trainer.cfg.training.batch_size, device=trainer.device)
-    i, cond = items % len(objective.student), trainer.feeds.train.conditions(items)
-    shape = (len(items), *trainer.family.shape)
+    feed = trainer.feeds.train
+    items = feed.runs(trainer.cfg.training.batch_size)[0].to(trainer.device)
+    i, cond = items % len(objective.student), feed.conditions(items)
+    shape = (len(items), *objective.shape_of(feed, items))
     xt = torch.randn(shape, generator=keyed(0, device=trainer.device), device=trainer.device)
     def calls():
         for _ in range(2):
@@ -60,9 +61,10 @@ def network_calls(trainer: Trainer) -> Callable: # with a stage that was started
 def matching_calls(trainer: Trainer) -> Callable: # with a stage of matching at one step that was started
     "A function that makes the calls of one training step of matching"
     objective, nets = trainer.objective, trainer.nets
-    items = torch.arange(trainer.cfg.training.batch_size, device=trainer.device)
-    cond, t = trainer.feeds.train.conditions(items), objective.student.grid.t[torch.zeros_like(items)]
-    shape = (len(items), *trainer.family.shape)
+    feed = trainer.feeds.train
+    items = feed.runs(trainer.cfg.training.batch_size)[0].to(trainer.device)
+    cond, t = feed.conditions(items), objective.student.grid.t[torch.zeros_like(items)]
+    shape = (len(items), *objective.shape_of(feed, items))
     xt = torch.randn(shape, generator=keyed(0, device=trainer.device), device=trainer.device)
     def backward(role):
         pred, _ = nets.predict(role, xt, t, cond)

@@ -254,9 +254,11 @@ def pdd_encode(*overrides: str, # settings as key=value
     check_teacher(family, family.unguided)
     data = encode_data(cfg, family, quiet)
     if not process.is_main_process: return None
-    n = dict(items=len(data), captions=data.index['distinct_captions'], bad=data.index['bad'])
+    folder = data[0].folder if len(data) == 1 else data[0].folder.parent
+    n = dict(items=sum(map(len, data)), captions=sum(e.index['distinct_captions'] for e in data),
+             bad=sum(e.index['bad'] for e in data))
     text = f"{n['items']} items, {n['captions']} distinct captions, {n['bad']} bad items"
-    return Result(f'{data.folder}: {text}', n, folder=str(data.folder))
+    return Result(f'{folder}: {text}', n, folder=str(folder))
 
 # %% ../nbs/25_cli.ipynb #7b7e6a63
 @command('pdd-report runs/default runs/ablation --output both.html')

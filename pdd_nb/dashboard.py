@@ -539,7 +539,7 @@ def trajectory(pipe, # a pipeline with the scheduler of few steps
                prompt: str,
                steps: int,
                guidance=1., seed=0, # guidance scale; of the noise
-               resolution=0 # side in pixels; 0: the model's own
+               resolution=0 # in pixels: a side or `[width, height]`; 0: the model's own
               ) -> tuple[Tensor, Tensor]:
     "Timesteps of a trajectory, and the clean latents `(steps,c,h,w)` that each step aims at; the last are the image's"
     f = family_of(pipe, resolution=resolution)
@@ -549,9 +549,8 @@ def trajectory(pipe, # a pipeline with the scheduler of few steps
     def keep(t, x):
         ts.append(float(t))
         xs.append(plain(x))
-    size = dict(height=f.resolution, width=f.resolution)
     options = dict(latents=f.pack(noise), output_type='latent', **_after_steps(pipe, keep), **f.scale_option(guidance))
-    pipe(prompt=prompt, num_inference_steps=steps, **options, **size, **f.call)
+    pipe(prompt=prompt, num_inference_steps=steps, **options, **f.size, **f.call)
     return torch.tensor(ts), _aimed_at(pipe.scheduler, f.flow, xs)
 
 # %% ../nbs/24_dashboard.ipynb #f7e49c43
@@ -620,9 +619,11 @@ def _make_widgets(self: TrajectoryExplorer, steps):
     self.grid, self.plot = _tile(width='auto'), _tile(width='36rem', max_width='100%')
 
 @patch
-def _images(self: TrajectoryExplorer, x: Tensor, side: int) -> Tensor:
-    "The images of latents `(n,c,h,w)`, `(n,3,side,side)`"
-    return resize_images(decode(self.teacher, x), side)
+def _images(self: TrajectoryExplorer, x: Tensor, side: int) -> Tensor: # of the larger side, in pixels
+    "The images of latents `(n,c,h,w)`"
+    images = decode(self.teacher, x)
+    h, w = images.shape[-2:]
+    return resize_images(images, [side*w//max(h, w), side*h//max(h, w)])
 
 @patch
 def _walk(self: TrajectoryExplorer, who: str, prompt: str, steps: int, guidance: float, seed: int):

@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'MAX_BYTES', 'MAX_TEXT', 'PICTURES', 'CAPTIONS', 'TABLES', 'SOURCES', 'check_file', 'reason_of',
-           'to_rgb', 'read_image', 'image_files', 'read_prompts', 'Item', 'square', 'check_caption', 'prepare',
+           'to_rgb', 'read_image', 'image_files', 'read_prompts', 'Item', 'cut_out', 'check_caption', 'prepare',
            'content_hash', 'Source', 'SceneItems', 'caption_of', 'choose_column', 'read_table', 'Folder', 'HuggingFace',
-           'Member', 'Tars', 'Prompts', 'check_source', 'open_source']
+           'Member', 'Tars', 'Prompts', 'upright_size', 'Nearest', 'check_source', 'open_source']
 
 # %% ../nbs/11_data.ipynb #28ef66a1
 import csv, glob, hashlib, io, json, os, re, stat, tarfile, threading, warnings
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib import import_module
@@ -25,8 +25,10 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 from PIL import Image, ImageCms, ImageOps
+from torch import Tensor
+from torch.nn.functional import interpolate
 
-from .config import Data
+from .config import Data, nearest, sides, size_name
 from .scenes import captions, draw_scenes, sample_scenes
 from .state import keyed
 
@@ -213,19 +215,19 @@ class Item:
     problem: str = ''    # what the source found to be wrong with it already
 
 # %% ../nbs/11_data.ipynb #ffd0e2b3
-def square(im: Image.Image, # RGB
-           size, # of a side, in pixels
-           top=.5, left=.5 # where to cut, 0 to 1 of the free length
-          ): # the square, and SDXL's six numbers
-    "Scale the shorter side to `size` and cut a square"
-    w, h = im.size
-    s = size/min(w, h)
-    W, H = max(size, round(w*s)), max(size, round(h*s))                # of the scaled image
-    t, l = round((H - size)*top), round((W - size)*left)
-    if (W, H) != im.size or W != H:
-        box = l*w/W, t*h/H, (l + size)*w/W, (t + size)*h/H
-        im = im.resize((size, size), Image.Resampling.LANCZOS, box)
-    return im, (h, w, t, l, size, size)
+def cut_out(im: Image.Image, # RGB
+            resolution, # in pixels: a side or `[width, height]`
+            top=.5, left=.5 # where to cut, 0 to 1 of the free length
+           ): # the image of this resolution, and SDXL's six numbers
+    "Scale until the resolution is just covered, and cut off what is over"
+    (w, h), size = im.size, sides(resolution)
+    s = max(size[0]/w, size[1]/h)
+    W, H = max(size[0], round(w*s)), max(size[1], round(h*s))          # of the scaled image
+    t, l = round((H - size[1])*top), round((W - size[0])*left)
+    if im.size != size:
+        box = l*w/W, t*h/H, (l + size[0])*w/W, (t + size[1])*h/H
+        im = im.resize(size, Image.Resampling.LANCZOS, box)
+    return im, (h, w, t, l, size[1], size[0])
 
 # %% ../nbs/11_data.ipynb #168f49af
 def check_caption(item: Item) -> str:
@@ -237,26 +239,34 @@ def check_caption(item: Item) -> str:
     except UnicodeEncodeError: raise ValueError('caption is not UTF-8') from None
     return text
 
+# %% ../nbs/11_data.ipynb #4c1a7855
+def _stretched(im: Tensor, resolution): # `(3,h,w)` in [0,1]; a side or `[width, height]`
+    "A drawn image of this resolution, and SDXL's six numbers"
+    w, h = sides(resolution)
+    if im.shape[1:] != (h, w):
+        im = interpolate(im[None], (h, w), mode='bicubic', antialias=True).clamp(0, 1)[0]
+    return im, (h, w, 0, 0, h, w)
+
 # %% ../nbs/11_data.ipynb #06a2717d
 def prepare(item: Item,
-            size, # of a side, in pixels
+            size, # in pixels: a side or `[width, height]`
             crop='center', # or 'random'
             seed=0, # of random crops
             min_side=32 # pixels of an image's shorter side
            ):
-    """Image `(3,size,size)` (uint8; a drawn one float), SDXL's six numbers and the caption.
+    """Image `(3,h,w)` (uint8; a drawn one float), SDXL's six numbers and the caption.
 
     Raises `ValueError` with the reason if the item is bad."""
     if item.problem: raise ValueError(item.problem)
     text = check_caption(item)
-    if torch.is_tensor(item.data): return item.data, (size, size, 0, 0, size, size), text
+    if torch.is_tensor(item.data): return *_stretched(item.data, size), text
     if item.data is None: raise ValueError('no picture')
     im = read_image(item.data)
     if min(im.size) < min_side: raise ValueError(f'{im.width} by {im.height} pixels, less than {min_side}')
     where = .5, .5
     if crop == 'random':
         where = torch.rand(2, generator=keyed(seed, 'crop', item.key)).tolist()
-    im, ids = square(im, size, *where)
+    im, ids = cut_out(im, size, *where)
     return torch.from_numpy(np.array(im)).permute(2, 0, 1), ids, text
 
 # %% ../nbs/11_data.ipynb #9f7abeab
@@ -285,7 +295,7 @@ class Source:
 class SceneItems(Source):
     "Scenes of the embedded world"
     def __init__(self, n, # how many
-                 seed=0, size=64, # pixels of a side
+                 seed=0, size=64, # in pixels: a side or `[width, height]`, whose larger side they are drawn in
                  block=256 # scenes that are drawn at a time
                 ):
         self.n, self.seed, self.size, self.block, self._at = n, seed, size, block, None
@@ -297,7 +307,7 @@ class SceneItems(Source):
         if self._at != lo:
             k = self.seed*100_003 + lo
             s = sample_scenes(min(self.block, self.n - lo), seed=k)
-            self._at, self._images, self._texts = lo, draw_scenes(s, k, self.size), captions(s, k)[0]
+            self._at, self._images, self._texts = lo, draw_scenes(s, k, max(sides(self.size))), captions(s, k)[0]
         return Item(f'scene {i}', self._images[i - lo], self._texts[i - lo])
 
 # %% ../nbs/11_data.ipynb #22179565
@@ -716,6 +726,35 @@ class Prompts(Source):
     def __len__(self): return len(self.texts)
     def __getitem__(self, i): return Item(f'prompt {i}', None, self.texts[i])
 
+# %% ../nbs/11_data.ipynb #e0d272bd
+def upright_size(data) -> tuple: # as for `read_image`, or a tensor `(3,h,w)`
+    "Width and height of an image, turned upright by EXIF; `(1, 1)` for what is no image"
+    if torch.is_tensor(data): return data.shape[2], data.shape[1]
+    try:
+        with nullcontext(data) if isinstance(data, Image.Image) else _open_image(data) as im:
+            turned = im.getexif().get(0x112, 1) in (5, 6, 7, 8)
+            return im.size[::-1] if turned else im.size
+    except Exception: return 1, 1                                      # decoders raise anything
+
+# %% ../nbs/11_data.ipynb #19fb6ae5
+class Nearest(Source):
+    "Those items of a source whose images are nearest to one of several sizes by their aspect ratio"
+    def __init__(self, source, sizes, k): # `(width, height)` each; number of the size
+        self.source, self.sizes, self.k = source, sizes, k
+        self.origin, self.files = source.origin, source.files
+        self.notes = [] if k else source.notes
+    def fingerprint(self, hashes): return content_hash([self.source.fingerprint(hashes), self.sizes, self.k])
+    def __iter__(self):
+        "Items, one after the other"
+        source, found = self.source, 0
+        for item in source if hasattr(source, '__iter__') else map(source.__getitem__, range(len(source))):
+            if nearest(self.sizes, *upright_size(item.data)) == self.k:
+                found += 1
+                yield item
+        if not found:
+            name = size_name(self.sizes[self.k])
+            raise ValueError(f'data.source: no image is nearest to {name}; leave this size out of model.teacher.resolution')
+
 # %% ../nbs/11_data.ipynb #b9ae272c
 def _check_folder(path):
     "Raise `ValueError` if a folder holds neither images nor tables"
@@ -760,7 +799,7 @@ def check_source(data: Data):
 # %% ../nbs/11_data.ipynb #48016ac9
 def open_source(data: Data,
                 seed=0, # of the scenes
-                size=64 # of the scenes, in pixels
+                size=64 # of the scenes, in pixels: a side or `[width, height]`
                ) -> Source:
     "The source that a configuration names"
     check_source(data)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['BadItems', 'list_bad', 'in_runs', 'ahead', 'try_item', 'encode_images', 'Pictures', 'identify', 'describe',
-           'log_notes', 'progress', 'rows_of_latents', 'preencode', 'Encoded', 'encode_data', 'encode_scenes',
-           'Trajectories', 'walk_batch', 'store_trajectories', 'Held']
+           'log_notes', 'progress', 'rows_of_latents', 'preencode', 'Encoded', 'size_folder', 'encode_data',
+           'encode_scenes', 'Trajectories', 'walk_batch', 'store_trajectories', 'Held']
 
 # %% ../nbs/13_encoded.ipynb #c8e455ab
 import json, logging, os
@@ -20,7 +20,8 @@ from safetensors import safe_open
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .data import Prompts, content_hash, open_source, prepare, reason_of
+from .config import sides, sizes_of
+from .data import Nearest, Prompts, content_hash, open_source, prepare, reason_of
 from .sampling import resize_images
 from .scenes import captions, draw_scenes, sample_scenes
 from .shards import (ROWS, Part, Shards, Stored, begin, check_finite_rows, encode_captions, finish, hash_files, is_current,
@@ -271,7 +272,8 @@ def _length(source): return len(source) if hasattr(source, '__len__') else None
 # %% ../nbs/13_encoded.ipynb #5ac444d2
 def rows_of_latents(teacher, most): # with `latents`, `resolution`, `device`; rows
     "Latents to a shard"
-    image = torch.zeros(1, 3, teacher.resolution, teacher.resolution, device=teacher.device)
+    w, h = sides(teacher.resolution)
+    image = torch.zeros(1, 3, h, w, device=teacher.device)
     return rows_per_shard(dict(z=teacher.latents(image)), most)
 
 # %% ../nbs/13_encoded.ipynb #b4df2c05
@@ -324,14 +326,23 @@ class Encoded(Stored):
         return [f"{bad} of {bad + self.index['items']} items are bad and left out; they are listed in {path}"]
 
 # %% ../nbs/13_encoded.ipynb #13d021b5
+def size_folder(folder, sizes, k) -> Path: # `(width, height)` each; number of one of them
+    "The folder of one of several sizes"
+    return Path(folder)/'x'.join(map(str, sizes[k])) if len(sizes) > 1 else Path(folder)
+
 def encode_data(cfg, # a `DistillConfig`
-                teacher, quiet=False):
-    "Encode what a configuration names, into the folder that it names"
-    d = cfg.data
+                family, quiet=False) -> list: # of `Encoded`, one for each of the family's sizes
+    "Encode what a configuration names, into the folder that it names; of several sizes each has a folder in it"
+    d, sizes = cfg.data, sizes_of(family.resolution)
     folder = d.encoded or Path(cfg.output)/'encoded'
-    source = open_source(d, cfg.seed + 1, teacher.resolution)
+    source = open_source(d, cfg.seed + 1, family.resolution)
     settings = dict(crop=d.crop, seed=cfg.seed, min_side=d.min_side, max_bad=d.max_bad, batch=cfg.training.batch_size)
-    return preencode(teacher, source, folder, **settings, quiet=quiet)
+    if len(sizes) == 1 or isinstance(source, Prompts): return [preencode(family, source, folder, **settings, quiet=quiet)]
+    found = []
+    for k, one in enumerate(family.of_each_size()):
+        own = Nearest(source, sizes, k)
+        found.append(preencode(one, own, size_folder(folder, sizes, k), **settings, quiet=quiet))
+    return found
 
 # %% ../nbs/13_encoded.ipynb #66ea1d46
 @torch.no_grad()

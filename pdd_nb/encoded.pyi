@@ -1,9 +1,10 @@
 from .shards import Stored
 from _typeshed import Incomplete
 from collections.abc import Generator
+from pathlib import Path
 from torch import Tensor
 
-__all__ = ['BadItems', 'list_bad', 'in_runs', 'ahead', 'try_item', 'encode_images', 'Pictures', 'identify', 'describe', 'log_notes', 'progress', 'rows_of_latents', 'preencode', 'Encoded', 'encode_data', 'encode_scenes', 'Trajectories', 'walk_batch', 'store_trajectories', 'Held']
+__all__ = ['BadItems', 'list_bad', 'in_runs', 'ahead', 'try_item', 'encode_images', 'Pictures', 'identify', 'describe', 'log_notes', 'progress', 'rows_of_latents', 'preencode', 'Encoded', 'size_folder', 'encode_data', 'encode_scenes', 'Trajectories', 'walk_batch', 'store_trajectories', 'Held']
 
 class BadItems:
     bad: Incomplete
@@ -51,7 +52,8 @@ class Encoded(Stored):
     def time_ids(self, idx: Tensor): ...
     def notes(self): ...
 
-def encode_data(cfg, teacher, quiet: bool = False): ...
+def size_folder(folder, sizes, k) -> Path: ...
+def encode_data(cfg, family, quiet: bool = False) -> list: ...
 def encode_scenes(family, n, seed, split: str = 'train', batch: int = 256, progress: str = ''): ...
 
 class Trajectories(Stored):

@@ -28,8 +28,8 @@ from tqdm.auto import tqdm
 from transformers import CLIPModel, CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from .config import DistillConfig, Evaluation, check, find_model, steps_name, teacher_loras
-from .data import image_files, read_image, read_prompts, square
+from .config import DistillConfig, Evaluation, check, find_model, nearest, resolution_of, sizes_of, steps_name, teacher_loras
+from .data import cut_out, image_files, read_image, read_prompts
 from .families import EMBEDDED, LOADING, asset, check_finite, family_of, first_line, hub_reachable, load_whole
 from .folders import MARKER, expand, read_json, read_marker, tidy
 from .losses import feature_loss
@@ -290,21 +290,25 @@ def prompts_of(p: Evaluation) -> tuple:
     return texts[:p.prompts], None, None
 
 # %% ../nbs/14_evaluation.ipynb #e8267d89
-def _real_scenes(n, size, batch): # images; their side; in a batch
-    "Held-out scenes `(b,3,size,size)` in [0,1], batch by batch"
+def _real_scenes(n, size, batch): # images; their resolution; in a batch
+    "Held-out scenes `(b,3,h,w)` in [0,1], batch by batch"
     for k in range(0, n, batch):
         seed = 977_000 + k
         s = sample_scenes(min(batch, n - k), seed=seed, split='valid')
         yield resize_images(draw_scenes(s, seed), size)
 
 # %% ../nbs/14_evaluation.ipynb #a37d5460
-def _readable(files, size, bad): # image files; side; list that collects why files are left out
-    "Images `(3,size,size)` in [0,1] of the files that can be read, cut square about the middle"
+def _readable(files, sizes, bad): # image files; `(width, height)` each; list that collects why files are left out
+    "Images `(3,h,w)` in [0,1] of the files that can be read, cut out about the middle; all stretched to the first size"
     for f in files:
         try:
-            im, _ = square(read_image(f), size)
-        except ValueError as e: bad.append(f'{f}: {e}')
-        else: yield torch.from_numpy(np.array(im)).permute(2, 0, 1)/255
+            im = read_image(f)
+        except ValueError as e:
+            bad.append(f'{f}: {e}')
+            continue
+        im, _ = cut_out(im, sizes[nearest(sizes, *im.size)])
+        x = torch.from_numpy(np.array(im)).permute(2, 0, 1)/255
+        yield resize_images(x[None], sizes[0])[0]
 
 # %% ../nbs/14_evaluation.ipynb #c90adb4d
 def reference_files(source, n) -> list: # folder; images that are needed
@@ -327,16 +331,16 @@ def _too_few(source, n, bad): # of files
 # %% ../nbs/14_evaluation.ipynb #69dd3d2a
 def real_pictures(source, # 'scenes' or a folder
                   n, # how many
-                  size, # side in pixels
+                  resolution, # in pixels: a side, `[width, height]`, or several such pairs
                   batch=256):
-    """Real images `(b,3,size,size)` in [0,1], batch by batch.
+    """Real images `(b,3,h,w)` in [0,1], batch by batch.
 
     Files that cannot be read are left out and counted in the log."""
     if source == 'scenes':
-        yield from _real_scenes(n, size, batch)
+        yield from _real_scenes(n, resolution, batch)
         return
     bad: list = []
-    images = islice(_readable(reference_files(source, n), size, bad), n)
+    images = islice(_readable(reference_files(source, n), sizes_of(resolution), bad), n)
     done = 0
     while part := list(islice(images, batch)):
         done += len(part)
@@ -359,12 +363,12 @@ def check_protocol(p: Evaluation):
 
 # %% ../nbs/14_evaluation.ipynb #f05f4b49
 @cache
-def _real(name, source, n, size, kept, device): # extractor; as for `real_pictures`; features to keep
+def _real(name, source, n, sizes, kept, device): # extractor; as for `real_pictures`; features to keep
     "Moments of the features of real images, and the first of these features"
     extract = features(name, device)
     first: list[Tensor] = []
     moments, done = Moments(extract.num_features, 0, second=True), 0
-    for im in real_pictures(source, n, size):
+    for im in real_pictures(source, n, sizes):
         f = extract(im)
         require_finite(f, f'evaluation.features: {name} gives features of {source} that are not numbers')
         moments.update(range(done, done + len(f)), f)
@@ -390,7 +394,8 @@ class Score:
         self.each = Moments(len(_COLUMNS), p.replicates)
         self.crowd = Moments(d, min(p.replicates, few), second=True)
         self.pairs = Moments(1, p.replicates)                           # distances between two images of a prompt
-        self.kept, self.size = torch.zeros(0, d), 0
+        self.kept = torch.zeros(0, d)
+        self.sizes: tuple = ()                                          # of the images, `(width, height)` each
         self.seconds: list[float] = []                                  # of an image, one for each batch
 
 # %% ../nbs/14_evaluation.ipynb #2282b078
@@ -422,9 +427,9 @@ def update(self: Score, idx, im, first, # indices; images `(b,3,h,w)`; images th
         f = self.features(im)
     measured = torch.cat([f, columns[:, 1:]], 1)
     require_finite(measured, f'evaluation: the features of the images of {self.name} are not numbers')
-    self.size = im.shape[-1]
     self.each.update(idx, columns)
     self.crowd.update(idx, f)
+    self.sizes = self.sizes or ((im.shape[-1], im.shape[-2]),)
     self.kept = torch.cat([self.kept, f])[:self.p.kept]
     self.seconds.append(seconds/len(im))
 
@@ -440,7 +445,7 @@ def add_pairs(self: Score, idx, im, second): # indices; images `(b,3,h,w)`, and 
 def real(self: Score):
     "Moments and features of the protocol's real images, in the size of the pipeline's"
     p = self.p
-    source = dict(source=p.reference_from, n=p.reference, size=self.size)
+    source = dict(source=p.reference_from, n=p.reference, sizes=self.sizes)
     return _real(name=p.features, **source, kept=p.kept, device=self.device)
 
 # %% ../nbs/14_evaluation.ipynb #67fd8a6c
@@ -476,7 +481,7 @@ def state_dict(self: Score) -> dict:
     "What `load_state_dict` needs, as tensors"
     sums = dict(n=self.each.n, each=self.each.sum, crowd_n=self.crowd.n, crowd=self.crowd.sum, outer=self.crowd.outer,
                 pairs_n=self.pairs.n, pairs=self.pairs.sum)
-    return sums | dict(kept=self.kept, seconds=torch.tensor(self.seconds), size=torch.tensor(self.size))
+    return sums | dict(kept=self.kept, seconds=torch.tensor(self.seconds), sizes=torch.tensor(self.sizes))
 
 # %% ../nbs/14_evaluation.ipynb #152e5e11
 @patch
@@ -485,7 +490,8 @@ def load_state_dict(self: Score, d):
     self.each.n, self.each.sum = d['n'], d['each']
     self.crowd.n, self.crowd.sum, self.crowd.outer = d['crowd_n'], d['crowd'], d['outer']
     self.pairs.n, self.pairs.sum = d['pairs_n'], d['pairs']
-    self.kept, self.seconds, self.size = d['kept'], d['seconds'].tolist(), d['size'].item()
+    self.kept, self.seconds = d['kept'], d['seconds'].tolist()
+    self.sizes = tuple(tuple(size) for size in d['sizes'].tolist()) if 'sizes' in d else ()     # not in earlier versions
 
 # %% ../nbs/14_evaluation.ipynb #dfdf17bb
 def _identity(models, p, texts, student): # as for `evaluate`; prompts
@@ -538,10 +544,16 @@ def _score_batch(models, scores, prompts, idx, options): # dicts by name; of `pr
             scores[name].add_pairs(idx[:few], im[:few], again)
 
 # %% ../nbs/14_evaluation.ipynb #5c9045c8
-def _warm_up(models, scores, texts, options): # as for `_score_batch`
-    "Call each pipeline once, so that the first batch takes no longer, and prepare the real images"
+def _at_sizes(resolution=0, **options) -> list: # as for `generate`; of several sizes
+    "The options of `generate` for each of the sizes"
+    found = sizes_of(resolution) if resolution else [0]
+    return [options | dict(resolution=size) for size in found]
+
+def _warm_up(models, scores, texts, at_sizes): # as for `_score_batch`; options of `generate` for each of the sizes
+    "Call each pipeline once at each size, so that the first batch takes no longer, and prepare the real images"
     for score, (pipe, _, w) in zip(scores.values(), models.values()):
-        score.size = sample_images(pipe, texts[:score.p.batch_size], 1, w, **options).shape[-1]
+        images = [sample_images(pipe, texts[:score.p.batch_size], 1, w, **options) for options in at_sizes]
+        score.sizes = tuple((im.shape[-1], im.shape[-2]) for im in images)
         score.real()
 
 # %% ../nbs/14_evaluation.ipynb #14e087f4
@@ -578,17 +590,19 @@ def evaluate(models, # dict of name -> `(pipeline, steps, guidance scale)`; the 
     scores = {name: Score(p, str(pipe.device), name) for name, (pipe, _, _) in models.items()}
     identity = _identity(models, p, prompts[0], student)
     start = _resume(folder, identity, scores) if folder else 0
-    _warm_up(models, scores, prompts[0], options)
+    at_sizes = _at_sizes(**options)
+    each = min(p.batch_size, math.ceil(p.prompts/len(at_sizes)))        # a batch is of one size, and all sizes are drawn
+    _warm_up(models, scores, prompts[0], at_sizes)
     saved = time.monotonic()
     with tqdm(total=p.prompts, initial=start, desc='evaluating', disable=not progress, mininterval=1) as bar:
-        for lo in range(start, p.prompts, p.batch_size):
-            idx = range(lo, min(lo + p.batch_size, p.prompts))
-            _score_batch(models, scores, prompts, idx=idx, options=options)
+        for lo in range(start, p.prompts, each):
+            idx = range(lo, min(lo + each, p.prompts))
+            _score_batch(models, scores, prompts, idx=idx, options=at_sizes[lo//each % len(at_sizes)])
             bar.update(len(idx))
             if folder and time.monotonic() - saved > every:
                 _save_progress(folder, identity, scores, idx.stop)
                 saved = time.monotonic()
-    measured = dict(resolution=next(iter(scores.values())).size, prompts_hash=identity['prompts'])
+    measured = dict(resolution=resolution_of(next(iter(scores.values())).sizes), prompts_hash=identity['prompts'])
     return dict(protocol=asdict(p) | measured, results=_results(models, scores, p))
 
 # %% ../nbs/14_evaluation.ipynb #34fff5df

@@ -19,7 +19,7 @@ from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 from PIL import Image
 
-from .config import Evaluation, load_config, steps_name
+from .config import Evaluation, load_config, sides, size_name, steps_name
 from .evaluation import markdown, prompts_of, run_folder, save_grid
 from .families import EMBEDDED, PRECISIONS, family_of, quiet_loading
 from .folders import MARKER, changed_files, check_folder, expand, foreign_files, read_marker, write_folder, write_text
@@ -84,9 +84,9 @@ def load(self: Script) -> str:
 def draw(self: Script, n, file) -> str: # number of steps, and name of the image file, both as source code
     "The statement that draws and saves an image"
     note = self.notes[0]
-    side, w = note['resolution'], _number(note['guidance_scale'])
+    (width, height), w = sides(note['resolution']), _number(note['guidance_scale'])
     more = ''.join(f'{k}={v!r}, ' for k, v in self.call.items())
-    options = f'num_inference_steps={n}, {self.scale}={w}, height={side}, width={side}'
+    options = f'num_inference_steps={n}, {self.scale}={w}, height={height}, width={width}'
     return f'pipe(prompt={self.prompt!r}, {options}, {more}generator=torch.manual_seed(0)).images[0].save({file})'
 
 # %% ../nbs/23_export.ipynb #d1aee151
@@ -305,7 +305,7 @@ def _figures_section(students) -> list:
     p = done[0].result['protocol']
     runs = {run_folder(s.run): dict(name=s.name, result=s.result) for s in done}        # students of one run are in one result
     table = markdown(figures(list(runs.values())))
-    measured = f"{p['prompts']} prompts of {p['prompts_from']}, {p['resolution']} pixels"
+    measured = f"{p['prompts']} prompts of {p['prompts_from']}, {size_name(p['resolution'])} pixels"
     extractors = f"features: {p['features']}, CLIP: {p['clip']}"
     explained = ('Value ± half of the 95 % interval; '
                  'paired distance and PSNR are to the first line, from the same noise.')
@@ -480,7 +480,7 @@ def _check_many(runs, notes, fused): # folders; of `student_note`; whole pipelin
         raise ValueError('runs: they have different teachers; export them one by one')
     if len(set(steps)) < len(steps):
         raise ValueError(f"runs: expected different numbers of steps, got {', '.join(map(str, steps))}")
-    if len({(n['guidance_scale'], n['resolution']) for n in notes}) > 1:
+    if len({(n['guidance_scale'], size_name(n['resolution'])) for n in notes}) > 1:
         raise ValueError('runs: they draw at different resolutions or guidance scales; export them one by one')
     if fused or any(n['format'] == 'pipeline' for n in notes):
         raise ValueError('runs: several students go into one folder as LoRAs; export whole pipelines one by one')
@@ -577,8 +577,7 @@ def _write_facts(folder, s: ExportedStudent): # of the student
 def _image_of(f, note, prompt) -> Image.Image: # a family; of the student; text
     "The image that a student draws from seed 0"
     options = dict(prompt=prompt, num_inference_steps=note['num_inference_steps'], **f.scale_option(note['guidance_scale']))
-    size = dict(height=note['resolution'], width=note['resolution'])
-    return f.pipe(**options, **size, generator=torch.manual_seed(0), **f.call).images[0]
+    return f.pipe(**options, **f.size, generator=torch.manual_seed(0), **f.call).images[0]
 
 # %% ../nbs/23_export.ipynb #8c23001b
 def _write_student(plan, s: ExportedStudent, folder): # of the export

@@ -13,7 +13,7 @@ __all__ = ['EMBEDDED', 'PRECISIONS', 'UNET_TARGETS', 'ADAPTABLE', 'HALVES', 'PLA
            'check_teacher']
 
 # %% ../nbs/08_families.ipynb #08b62cd2
-import difflib, hashlib, importlib, inspect, logging, math, warnings
+import copy, difflib, hashlib, importlib, inspect, logging, math, warnings
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from importlib.resources import files
@@ -39,7 +39,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import CLIPTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from .config import Teacher, check_quantizer, find_model, teacher_loras
+from .config import Teacher, check_quantizer, find_model, resolution_of, sides, size_name, sizes_of
+from .config import teacher_loras
 from .timesteps import Grid, Schedule, bcast, check_scheduler, ddim_step, flow_scheduler, is_flow
 from .timesteps import scheduler_grid, student_scheduler, to_x, trailing_grid
 
@@ -121,14 +122,14 @@ class Family:
     by_peft = False                                         # is a LoRA stored by peft, for want of a loader in diffusers?
 
     def __init__(self, pipe, name='', # the pipeline; where it was loaded from
-                 resolution=0, # side of the images in pixels; 0: the model's own
+                 resolution=0, # of the images in pixels: a side, `[width, height]` or several such pairs; 0: the model's own
                  loras=()): # that were added to its weights, `[name, scale]` each
-        self.pipe, self.name, self.loras = pipe, str(name), list(loras)
+        self.pipe, self.name, self.loras, self.first = pipe, str(name), list(loras), self
         self.home: Any = None                               # device that denoiser and text encoders share in turns
         self.reads, self.config = False, ''                 # are they at work? where a file's configurations are
         self.quantized = ''                                 # 'nf4' or 'int8', if the denoiser's weights are
         self.cut: Any = None                                # numbers of texts and of those cut, while counted
-        self.resolution = resolution or self.sample_size*pipe.vae_scale_factor
+        self.sizes = sizes_of(resolution or self.own_resolution())
         self.check_resolution()
 
     @cached_property
@@ -137,11 +138,26 @@ class Family:
         return weights_fingerprint(self.net)
 
 # %% ../nbs/08_families.ipynb #ab2e4c67
+@patch(as_prop=True)
+def resolution(self: Family):
+    "Of the images, as in the configuration"
+    return resolution_of(self.sizes)
+
+@patch
+def of_each_size(self: Family) -> list:
+    "The family at each of its sizes; the network is the same, and `first` is the family at the first size"
+    found = []
+    for size in self.sizes:
+        one = copy.copy(self)
+        one.sizes = [size]
+        found.append(one)
+    return found
+
 @patch
 def check_resolution(self: Family):
     "Refuse images that the network cannot divide"
     unit = self.pipe.vae_scale_factor*self.latent_multiple
-    if self.resolution % unit:
+    if any(side % unit for size in self.sizes for side in size):
         raise ValueError(f'model.teacher.resolution: expected a multiple of {unit} for {self.pipeline}, '
                          f'got {self.resolution}')
 
@@ -155,14 +171,21 @@ def net(self: Family) -> nn.Module:
 def device(self: Family): return self.net.device if self.home is None else self.home
 
 @patch(as_prop=True)
-def sample_size(self: Family) -> int:
-    "Side of the latents that the model was trained on"
-    size = self.net.config.sample_size
-    sides = size if isinstance(size, (list, tuple)) else [size]
-    if len(set(sides)) > 1:
-        raise ValueError(f'model.teacher.resolution: {self.name} draws images of {sides} latents, and only square ones '
-                         'are trained; set a resolution')
-    return sides[0]
+def sample_size(self: Family):
+    "Side of the latents that the model was trained on, or `[height, width]`"
+    return self.net.config.sample_size
+
+@patch
+def own_resolution(self: Family) -> list:
+    "Width and height in pixels that the pipeline draws by default"
+    w, h = sides(self.sample_size)[::-1]
+    return [w*self.pipe.vae_scale_factor, h*self.pipe.vae_scale_factor]
+
+@patch(as_prop=True)
+def size(self: Family) -> dict:
+    "Width and height of the images in pixels, as arguments of the pipeline's `__call__`"
+    w, h = sides(self.resolution)
+    return dict(height=h, width=w)
 
 @patch(as_prop=True)
 def channels(self: Family) -> int:
@@ -178,8 +201,8 @@ def latent_multiple(self: Family) -> int:
 @patch(as_prop=True)
 def shape(self: Family) -> tuple:
     "Of the latents, `(c,h,w)`"
-    side = self.resolution//self.pipe.vae_scale_factor
-    return self.channels, side, side
+    w, h = [side//self.pipe.vae_scale_factor for side in sides(self.resolution)]
+    return self.channels, h, w
 
 # %% ../nbs/08_families.ipynb #580a2bbc
 @patch
@@ -223,17 +246,22 @@ def inputs(self: Family, cond, null=None) -> dict:
     for k, v in (null or {}).items():
         if k in self.returns:
             given[f'negative_{k}'] = v.expand(n, *v.shape[1:])
-    return given | dict(height=self.resolution, width=self.resolution, **self.call)
+    return given | dict(**self.size, **self.call)
 
 @patch
 def written(self: Family, prompts, scale) -> dict: # list of texts; a guidance scale
     "The same for prompts as texts"
-    return dict(prompt=list(prompts), height=self.resolution, width=self.resolution, **self.scale_option(scale), **self.call)
+    return dict(prompt=list(prompts), **self.size, **self.scale_option(scale), **self.call)
 
 @patch
 def sized(self: Family, cond, ids):
     "Conditions, with the sizes of the images `(b,6)` where the model takes them"
     return cond
+
+@patch
+def null_for(self: Family, null, x: Tensor): # of `null`; latents `(b,c,h,w)`
+    "Conditions of the negative prompt for images of this size"
+    return null
 
 # %% ../nbs/08_families.ipynb #80074291
 @patch
@@ -424,7 +452,7 @@ def mu(self: Family):
 @patch
 def scheduler(self: Family):
     "The scheduler to save with a student: in plain diffusers, `num_inference_steps=n` walks exactly `grid(n)`"
-    if self.flow: return flow_scheduler(self.pipe.scheduler, self.mu())
+    if self.flow: return flow_scheduler(self.pipe.scheduler, self.first.mu())
     return student_scheduler(self.pipe.scheduler)
 
 @patch
@@ -575,8 +603,8 @@ class SDXL(Family):
 
     def own_size(self):
         "Sizes of an image of the model's resolution, not cropped, `(1,6)`"
-        r = self.resolution
-        return torch.tensor([[r, r, 0, 0, r, r]])
+        w, h = sides(self.resolution)
+        return torch.tensor([[h, w, 0, 0, h, w]])
 
     def encode(self, prompts, batch=256): return self.sized(super().encode(prompts, batch), self.own_size())
 
@@ -590,6 +618,13 @@ class SDXL(Family):
     def _added_conditions(self, cond): return dict(text_embeds=cond['pooled_prompt_embeds'], time_ids=cond['time_ids'])
 
 # %% ../nbs/08_families.ipynb #f94152eb
+@patch
+def null_for(self: SDXL, null, x: Tensor): # as for `Family`
+    "Conditions of the negative prompt, with the size of these images"
+    if len(self.sizes) == 1: return null
+    h, w = [side*self.pipe.vae_scale_factor for side in x.shape[-2:]]
+    return self.sized(null, torch.tensor([[h, w, 0, 0, h, w]]))
+
 @patch
 def statistics(self: SDXL):
     "Mean and deviation `(1,c,1,1)` of the latents, if the VAE's configuration has both (Playground 2.5)"
@@ -781,7 +816,7 @@ class ZImage(EvenFlow):
 
     def inputs(self, cond, null=None):
         n = len(cond['prompt_embeds'])
-        given = dict(prompt_embeds=_texts(cond), height=self.resolution, width=self.resolution)
+        given = dict(prompt_embeds=_texts(cond), **self.size)
         return given | (dict(negative_prompt_embeds=_texts(null)*n) if null else {})
 
     def predict(self, net, x, t, cond, w=None):
@@ -818,8 +853,8 @@ class Flux2Klein(EvenFlow):
 
     @property
     def shape(self):
-        side = self.resolution//self.pipe.vae_scale_factor//2
-        return self.net.config.in_channels, side, side
+        w, h = [side//self.pipe.vae_scale_factor//2 for side in sides(self.resolution)]
+        return self.net.config.in_channels, h, w
 
     def null(self, negative=''): return self.encode([negative])
 
@@ -833,8 +868,8 @@ class Flux2Klein(EvenFlow):
 # %% ../nbs/08_families.ipynb #f6414264
 @patch
 def scheduler(self: Flux2Klein):
-    "The scheduler with a fixed shift"
-    mu = self.mu()
+    "The scheduler with a fixed shift, that of the first size"
+    mu = self.first.mu()
     fixed = {} if mu is None else dict(use_dynamic_shifting=False, shift=math.exp(mu))
     return FlowMatchEulerDiscreteScheduler.from_config(self.pipe.scheduler.config, **PLAIN_FLOW, **fixed)
 
@@ -1330,7 +1365,8 @@ def _both_images(f: Family, scale, key): # for errors
     try:
         theirs = pipeline_images(f, ['a test'], noise, 2, scale=scale)
         return own_images(f, ['a test'], noise, 2, scale=scale), theirs
-    except LOADING as e: raise ValueError(f'{key}: {f.name} cannot draw an image ({first_line(e)})') from None
+    except LOADING as e:
+        raise ValueError(f'{key}: {f.name} cannot draw an image of {size_name(f.resolution)} pixels ({first_line(e)})') from None
 
 def check_steps(f: Family, scale, # guidance scale
                 key='model.teacher.name'): # for errors
@@ -1353,4 +1389,5 @@ def check_teacher(f: Family, scale, # guidance scale
         if config.get(name, plain) != plain:
             raise ValueError(f'{key}: its {type(f.pipe.scheduler).__name__} has {name} {config[name]}, which is not '
                              f'understood; expected {plain} in scheduler/scheduler_config.json')
-    check_steps(f, scale, key)
+    for one in f.of_each_size():
+        check_steps(one, scale, key)

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from .config import Matching, Stage, for_each
 from .curriculum import draw_steps
-from .feed import batch_indices
 from .objective import CurriculumObjective, objective
 from .state import keyed
 from .timesteps import Grid, bcast, from_x, noisify, two_step_target
@@ -153,9 +152,9 @@ def draw(self: Match, step, n, role='student', k=0) -> MatchingDraws: # the role
         return keyed(self.seed, 'matching', role, purpose, step, k, device=device)
     low = int(self.anchored and role == 'fake')             # the fake score is not needed where the anchor is
     first = int(torch.randint(low, len(self.student), (), generator=generator('step', 'cpu')))
-    items = batch_indices(self.seed + k, step, n, len(self.feeds.train))
+    items = self.feeds.train.batch(self.seed + k, step, n)
     levels, weights = self._levels(step, n, role, first, generator('levels'))
-    shape = (n, *self.nets.family.shape)
+    shape = (n, *self.shape_of(self.feeds.train, items))
     start, noise = [torch.randn(shape, generator=generator(p), device=self.device) for p in ('start', 'noise')]
     return MatchingDraws(role, first, items, levels, weights=weights, start=start, noise=noise)
 
@@ -230,7 +229,7 @@ def match_losses(self: Match, draws: MatchingDraws) -> Tensor: # `(b,)`
 @torch.no_grad()
 def predictions(self: Match, x: Tensor, levels: Tensor, noise: Tensor, cond): # -> two of `(b,c,h,w)`
     "Clean images that base and fake score predict, where images `x` are noised"
-    z = noisify(x, noise, *self.base.grid.at(levels)[:2])
+    z = noisify(x, noise, *self.base.grid_of(x).at(levels)[:2])
     w = torch.full((len(z),), self.guidance, device=self.device) if self.guidance else None
     return self.base.clean(z, levels, cond, w)[0], self.fake.clean(z, levels, cond)[0]
 
@@ -243,9 +242,10 @@ def fake_losses(self: Match, draws: MatchingDraws) -> Tensor: # `(b,)`
     else:
         with torch.no_grad():
             x, cond = self.sample(draws)
-    alpha, sigma = self.fake.grid.at(draws.levels)[:2]
+    grid = self.fake.grid_of(x)
+    alpha, sigma = grid.at(draws.levels)[:2]
     z = noisify(x, draws.noise, alpha, sigma)
-    pred, _ = self.fake.predict(z, self.fake.grid.t[draws.levels], cond, w=None, blocks=())
+    pred, _ = self.fake.predict(z, grid.t[draws.levels], cond, w=None, blocks=())
     target = from_x(x, z, alpha, sigma, kind=self.fake.kind)
     loss = (pred.float() - target).square().flatten(1).mean(1)
     self.lag.update(self.regions[draws.levels], loss.detach())
@@ -261,31 +261,37 @@ def anchor_losses(self: Match, draws: MatchingDraws) -> Tensor: # `(b,)`
         for j in range(self.settings.anchor_steps):
             xs, _ = self.guide.step(xs, self._at(j, xs), cond)
     first = self._at(0, xt)
-    target = two_step_target(xt, xs, *self.student.grid.at(first))
+    target = two_step_target(xt, xs, *self.student.grid_of(xt).at(first))
     x, _ = self.student.clean(xt, first, cond)
     return (x - target).square().flatten(1).mean(1)
 
 # %% ../nbs/15e_matching.ipynb #d5a1e2e7
-def prompt_distance(student, teacher) -> Tensor: # two batches `(n,d)` each, of the same prompts
+def prompt_distance(student, teacher) -> Tensor: # pairs of batches `(b,...)` of the same prompts; batch by batch
     "Energy distance of two models' images of a prompt, averaged over prompts, in units of the teacher's diversity"
-    (s1, s2), (t1, t2) = student, teacher
     def far(a, b): return (a - b).flatten(1).norm(dim=1)
-    both = far(s1, t2) + far(s2, t1) - far(s1, s2) - far(t1, t2)
-    return both.mean()/far(t1, t2).mean()
+    both, own = [], []
+    for (s1, s2), (t1, t2) in zip(student, teacher, strict=True):
+        own.append(far(t1, t2))
+        both.append(far(s1, t2) + far(s2, t1) - far(s1, s2) - own[-1])
+    return torch.cat(both).mean()/torch.cat(own).mean()
 
 # %% ../nbs/15e_matching.ipynb #f2263f8f
 @patch
 @torch.no_grad()
-def _two_images(self: Match, solver) -> list: # -> two of `(n,c,h,w)`
+def _two_images(self: Match, solver) -> list: # -> pairs of `(b,c,h,w)`, for each of `parts`
     "What a solver draws of each held-out prompt, from two noises that stay the same"
     feed, images = self.feeds.valid, []
     for purpose in ('valid', 'valid again'):
-        generator = keyed(self.cfg.seed, 'matching', purpose, device=self.device)
-        start = torch.randn(len(feed), *self.nets.family.shape, generator=generator, device=self.device)
-        parts = torch.arange(len(feed), device=self.device).split(self.cfg.training.batch_size)
-        ends = [solver.walk(self.nets.family.start(start[k], solver.grid), feed.conditions(k)) for k in parts]
-        images.append(torch.cat(ends))
-    return images
+        starts = self.fixed_noise(feed, 'matching', purpose)
+        for k in self.parts():
+            start = starts[feed.number(k)][k]
+            images.append(solver.walk(self.nets.family.start(start, solver.grid), feed.conditions(k)))
+    return list(zip(images[:len(images)//2], images[len(images)//2:]))
+
+@patch
+def parts(self: Match) -> list:
+    "The held-out items, batch by batch"
+    return [k.to(self.device) for k in self.feeds.valid.runs(self.cfg.training.batch_size)]
 
 # %% ../nbs/15e_matching.ipynb #15e00021
 @patch
@@ -294,11 +300,11 @@ def validate(self: Match) -> dict:
     "Distance of the student's images of held-out prompts from the guided base's, and the divergence of base and fake score"
     if self.reference is None:
         self.reference = self._two_images(self._solver('base', self.cfg.model.teacher.num_inference_steps))
-    images, n = self._two_images(self.student), len(self.feeds.valid)
-    noise = torch.randn(images[0].shape, generator=keyed(self.cfg.seed, 'matching', 'levels', device=self.device), device=self.device)
-    everything, divergences = torch.arange(n, device=self.device), []
-    for k in everything.split(self.cfg.training.batch_size):
-        real, fake = self.predictions(images[0][k], k*len(self.base)//n, noise[k], self.feeds.valid.conditions(k))
+    feed, images = self.feeds.valid, self._two_images(self.student)
+    noises, divergences = self.fixed_noise(feed, 'matching', 'levels'), []
+    for k, (x, _) in zip(self.parts(), images):
+        noise, levels = noises[feed.number(k)][k], k*len(self.base)//len(feed)
+        real, fake = self.predictions(x, levels, noise, feed.conditions(k))
         divergences.append(relative_divergence(fake, real))
     distance = prompt_distance(images, self.reference).item()
     return dict(val_distance=distance, val_divergence=torch.cat(divergences).mean().item())

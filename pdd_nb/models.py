@@ -17,7 +17,7 @@ from peft import LoraConfig, get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from .config import Model, teacher_loras
+from .config import SIZES, Model, teacher_loras
 from .families import Family, check_targets, check_teacher, family_of, load_pipeline, quiet_loading, writing
 from .folders import expand, file_hash, read_json, write_folder, write_text
 from .losses import FeatureTap
@@ -187,7 +187,7 @@ def guided(self: Networks) -> bool:
 @patch
 def _guided(self: Networks, xt, t, cond, w, blocks=()): # as `forward`
     "The base's prediction with classifier-free guidance (Ho & Salimans 2022, eq. 6), both branches in one call"
-    null = expand_conditions(self.null, len(xt))
+    null = expand_conditions(self.family.null_for(self.null, xt), len(xt))
     both = {k: torch.cat([v, cond[k]]) for k, v in null.items()}
     xt, t, ws = torch.cat([xt, xt]), torch.cat([t, t]), torch.cat([w, w])
     net = self.network('base')
@@ -341,8 +341,10 @@ _NOTE = dict(teacher=('text', lambda v: isinstance(v, str)), fingerprint=('text'
              config=('text or null', lambda v: v is None or isinstance(v, str)),
              loras=('pairs of a name and a number, or null', lambda v: v is None or _are_loras(v)),
              quantize=('nf4, int8 or null', lambda v: v in ('nf4', 'int8', None)),
-             resolution=('a whole number more than 0', lambda v: type(v) is int and v > 0),
+             resolution=('a side, [width, height], or several such pairs', lambda v: _are_sizes(v)),
              format=('lora or pipeline', lambda v: v in ('lora', 'pipeline')))
+
+def _are_sizes(v): return type(v) is int and v > 0 or isinstance(v, list) and SIZES.holds(v)
 
 def _two_numbers(v): return isinstance(v, list) and [type(x) in _NUMBER for x in v] == [True, True]
 

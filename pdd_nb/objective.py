@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .config import DistillConfig, Stage
 from .curriculum import AdaptiveCurriculumScheduler, plot_weights
-from .feed import Feeds, batch_indices
+from .feed import Feeds
 from .losses import ProgressiveDistillationLoss
 from .models import Networks
 from .solver import Solver, halving_target
@@ -60,6 +60,7 @@ class Objective:
     terms: tuple[str, ...] = ('loss',) # names of the means that are logged, passed to `record`
     def __init__(self, cfg: DistillConfig, nets: Networks, feeds: Feeds, accelerator):
         self.cfg, self.nets, self.feeds, self.accelerator = cfg, nets, feeds, accelerator
+        self.families = nets.family.of_each_size()
         self.device = accelerator.device
         self.updaters = {role: self.updater(role) for role in self.roles}
         self.stage: Any = None             # set by `start`
@@ -274,9 +275,24 @@ def _solver(self: Objective, role, n) -> Solver:
     "A role of the networks on its grid of `n` steps"
     family = self.nets.family
     def predict(xt, t, cond, w, blocks): return self.nets.predict(role, xt, t, cond, w=w, blocks=blocks)
-    return Solver(predict, family.grid(n).to(self.device), family.prediction_type)
+    grids = {f.shape[1:]: f.grid(n).to(self.device) for f in self.families}
+    return Solver(predict, next(iter(grids.values())), family.prediction_type, grids)
 
 # %% ../nbs/15c_objective.ipynb #15c00023
+@patch
+def shape_of(self: Objective, feed, items) -> tuple: # `(b,)`, of one size
+    "Shape of the latents of items, `(c,h,w)`"
+    return self.families[feed.number(items)].shape
+
+@patch
+def fixed_noise(self: Objective, feed, *purpose) -> list:
+    "Noise for all items of a feed, `(n,c,h,w)` for each of the sizes"
+    found = []
+    for f in self.families:
+        generator = keyed(self.cfg.seed, *purpose, device=self.device)
+        found.append(torch.randn(len(feed), *f.shape, generator=generator, device=self.device))
+    return found
+
 @patch
 def _validation(self: Halving):
     "Yield states, targets, conditions, steps and guidance scales of this process's validation batches"
@@ -284,11 +300,12 @@ def _validation(self: Halving):
     k = torch.arange(len(feed), device=self.device)
     i = k % len(self.student)
     def generator(purpose): return keyed(seed, purpose, device=self.device)
-    noise = torch.randn(len(feed), *self.nets.family.shape, generator=generator('valid'), device=self.device)
+    noise = self.fixed_noise(feed, 'valid')
     w = self.nets.scales(len(feed), generator('valid guidance'))
-    for part in k.split(b)[self.accelerator.process_index::self.accelerator.num_processes]:
-        xt, xs, cond, _ = feed.pair(self.teacher, part, i[part], noise=noise[part], w=w[part])
-        yield xt, halving_target(self.teacher.grid, xt, xs, i[part]), cond, i[part], w[part]
+    for part in feed.runs(b)[self.accelerator.process_index::self.accelerator.num_processes]:
+        part, own = part.to(self.device), noise[feed.number(part)]
+        xt, xs, cond, _ = feed.pair(self.teacher, part, i[part], noise=own[part], w=w[part])
+        yield xt, halving_target(self.teacher.grid_of(xt), xt, xs, i[part]), cond, i[part], w[part]
 
 # %% ../nbs/15c_objective.ipynb #8d9f510e
 @patch
@@ -313,9 +330,10 @@ def _bad_teacher(self: Halving):
 def draw(self: Halving, step, n) -> Draws:
     "Items in shuffled order, steps from the curriculum, guidance scales and noise, keyed on the training step"
     def generator(purpose): return keyed(self.seed, purpose, step, device=self.device)
-    items = batch_indices(self.seed, step, n, len(self.feeds.train))
+    items = self.feeds.train.batch(self.seed, step, n)
     steps, weights = self.curriculum.sample(n, generator('steps'))
-    noise = torch.randn(n, *self.nets.family.shape, generator=generator('noise'), device=self.device)
+    shape = self.shape_of(self.feeds.train, items)
+    noise = torch.randn(n, *shape, generator=generator('noise'), device=self.device)
     scales = self.nets.scales(n, generator('guidance'))
     return Draws(items, steps, weights, scales=scales, noise=noise)
 
@@ -326,9 +344,9 @@ def losses(self: Halving, draws: Draws, progress) -> Tensor: # of the stage, 0 t
     i, w = draws.steps, draws.scales
     feed = self.feeds.train
     xt, xs, cond, teacher_feats = feed.pair(self.teacher, draws.items, i, noise=draws.noise, w=w, blocks=self.blocks)
-    target = halving_target(self.teacher.grid, xt, xs, i)
+    target = halving_target(self.teacher.grid_of(xt), xt, xs, i)
     x, feats = self.student.clean(xt, i, cond, w=w, blocks=self.blocks if teacher_feats else ())
-    alpha, sigma = self.student.grid.at(i)[:2]
+    alpha, sigma = self.student.grid_of(xt).at(i)[:2]
     terms = self.loss(x, target, alpha, sigma, feats=feats, teacher_feats=teacher_feats, progress=progress)
     self.tracker.update(self.regions[i], relative_divergence(x, target), terms['loss'])
     self.bad_targets += (~target.isfinite()).any()
@@ -343,7 +361,7 @@ def validate(self: Halving) -> dict:
     totals = torch.zeros(2, device=self.device)
     for xt, target, cond, i, w in self.validation:
         x, _ = self.student.clean(xt, i, cond, w)
-        output = self.loss(x, target, *self.student.grid.at(i)[:2])['output']
+        output = self.loss(x, target, *self.student.grid_of(xt).at(i)[:2])['output']
         totals += torch.stack([output.sum(), relative_divergence(x, target).sum()])
     loss, divergence = [v/len(self.feeds.valid) for v in self.accelerator.reduce(totals).tolist()]
     return dict(val_loss=loss, val_divergence=divergence)

@@ -32,6 +32,7 @@ class Objective:
     roles: tuple[str, ...]
     criterion: str
     terms: tuple[str, ...]
+    families: Incomplete
     device: Incomplete
     updaters: Incomplete
     stage: Any
@@ -56,6 +57,8 @@ class Objective:
     def diverged(self, step, reason) -> str: ...
     def state_dict(self) -> dict: ...
     def load_state_dict(self, state) -> None: ...
+    def shape_of(self, feed, items) -> tuple: ...
+    def fixed_noise(self, feed, *purpose) -> list: ...
 
 class CurriculumObjective(Objective):
     tracker: Incomplete

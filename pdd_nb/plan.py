@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import flop_registry
 
-from .config import DistillConfig, Teacher, check, find_model, for_each, stages
+from .config import DistillConfig, Teacher, check, find_model, for_each, size_name, stages
 from .evaluation import markdown
 from .families import EMBEDDED, FAMILIES, PRECISIONS, Family, asset, first_line, linear_layers
 from .families import quantize_net, quiet_loading, single_file_config
@@ -121,7 +121,7 @@ def architecture(name) -> Architecture: # 'embedded', a folder, or an id on the 
 
 # %% ../nbs/22_plan.ipynb #752c6210
 def meta_family(name, resolution=0, dtype=torch.float32) -> Family:
-    "The family of a teacher whose denoiser is on the meta device"
+    "The family of a teacher whose denoiser is on the meta device, at the largest of its sizes"
     a = architecture(name)
     family = FAMILIES[a.pipeline]
     with torch.device('meta'), quiet_loading():
@@ -131,7 +131,7 @@ def meta_family(name, resolution=0, dtype=torch.float32) -> Family:
                            config=SimpleNamespace(is_distilled=False))
     f = family(pipe, name, resolution)
     f.fingerprint = ''              # there are no weights
-    return f
+    return max(f.of_each_size(), key=lambda one: math.prod(one.shape))
 
 # %% ../nbs/22_plan.ipynb #a4610dea
 def _condition_shapes(f: Family) -> dict: # without the batch
@@ -409,7 +409,7 @@ def plan(cfg: DistillConfig) -> dict: # `config`, `network`, `resolution`, `stag
     c = check(cfg)
     t = c.model.teacher
     source = source_of(t)
-    network, resolution = architecture(source).denoiser, meta_family(source, t.resolution).resolution
+    network, resolution = architecture(source).denoiser, t.resolution or meta_family(source).resolution
     return dict(config=c, network=network, resolution=resolution, stages=calls(c), memory=memory(c))
 
 def size(n) -> str:
@@ -437,9 +437,9 @@ def _subject(p) -> str: # what `plan` returns
     t, s = c.training, c.model.student
     student = f'LoRA of rank {s.lora_rank}' if s.lora_rank else 'all weights'
     quantized = f' in {c.model.teacher.quantize}' if c.model.teacher.quantize else ''
-    pixels, checkpointing = p['resolution'], 'on' if t.gradient_checkpointing else 'off'
+    checkpointing = 'on' if t.gradient_checkpointing else 'off'
     return (f"Teacher: {c.model.teacher.name}, {p['network']}, {m['parameters']/1e6:,.1f} M parameters{quantized}, "
-            f'{pixels} x {pixels} pixels. '
+            f"{size_name(p['resolution'])} pixels. "
             f"Student: {student}, {m['trained']/1e6:,.1f} M trained parameters. "
             f'Batch: {t.batch_size} x {t.accumulation}, precision {t.precision}, {t.optimizer}, '
             f'gradient checkpointing {checkpointing}.')

@@ -147,9 +147,10 @@ def _images(self: Recorder, objective, label):
     if label in self.first: return self.first[label]
     solvers, feed, cfg = objective.solvers(), objective.feeds.valid, objective.cfg
     family, device = objective.nets.family, objective.device
-    n = min(8, len(feed))
-    noise = initial_noise(family.shape, range(n), cfg.seed).to(device)
-    cond = feed.conditions(torch.arange(n, device=device))
+    k = feed.runs(8)[0]
+    shape = objective.shape_of(feed, k)
+    noise = initial_noise(shape, range(len(k)), cfg.seed).to(device)
+    cond = feed.conditions(k.to(device))
     images = stage_images(solvers[label], family, cond, noise, batch=cfg.training.batch_size)
     if label == next(iter(solvers)):
         self.first = {label: images}

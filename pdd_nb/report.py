@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from .config import Evaluation, load_config, teacher_loras
+from .config import Evaluation, load_config, size_name, teacher_loras
 from .evaluation import grid_student, markdown, prompts_of, result_rows, run_folder
 from .folders import read_json
 from .models import few_step_teacher, load_student, student_hash, student_note
@@ -129,7 +129,7 @@ def figures(runs) -> list: # what `read_run` returns, of each run
 def _target_row(name, target, p): # of a run; of `targets`; the protocol
     "One target as text"
     value = 'not reached' if target['value'] is None else f"{target['value']:.4g}"
-    measured_with = f"{p['prompts']} prompts, {p['resolution']} pixels, features: {p['features']}, CLIP: {p['clip']}"
+    measured_with = f"{p['prompts']} prompts, {size_name(p['resolution'])} pixels, features: {p['features']}, CLIP: {p['clip']}"
     return [name, target['target'], target['bound'], value, 'met' if target['met'] else 'missed', measured_with]
 
 # %% ../nbs/20_report.ipynb #7b20a006

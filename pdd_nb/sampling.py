@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from tqdm.auto import tqdm
 
+from .config import sides
 from .families import family_of
 from .models import load_student, student_note
 from .state import keyed
@@ -40,7 +41,7 @@ def generate(pipe, # a pipeline
              batch=64, # images in memory at a time
              progress='', # title of a progress bar; empty: no bar
              first=0, # index of the first image, which determines its noise
-             resolution=0, # side in pixels; 0: the model's own
+             resolution=0, # in pixels: a side or `[width, height]`, of several such pairs the first; 0: the model's own
              negative='' # negative prompt
             ):
     "Yield `(indices, images)` batch by batch; images `(b,3,h,w)` in [0,1], float32, on the CPU"
@@ -64,11 +65,12 @@ def sample_images(pipe, prompts, # a pipeline; list of texts
 
 # %% ../nbs/10_sampling.ipynb #db988dd5
 def resize_images(im: Tensor, # images `(b,3,h,w)` in [0,1]
-                  size # side in pixels
+                  resolution # in pixels: a side or `[width, height]`
                  ) -> Tensor:
-    "Images resized to `(b,3,size,size)`; those of this size are returned unchanged"
-    if im.shape[-2:] == (size, size): return im
-    return interpolate(im, (size, size), mode='bicubic', antialias=True).clamp(0, 1)
+    "Images stretched to the resolution; those that have it are returned unchanged"
+    w, h = sides(resolution)
+    if im.shape[-2:] == (h, w): return im
+    return interpolate(im, (h, w), mode='bicubic', antialias=True).clamp(0, 1)
 
 # %% ../nbs/10_sampling.ipynb #c6bf175b
 def to_pil(im: Tensor) -> Image.Image: # `(3,h,w)` in [0,1]
@@ -194,9 +196,8 @@ def text_to_image(checkpoint, # folder of a run or of a student
     _check_request(prompt, n, seed, w)
     f = family_of(load_student(folder, teacher, device), resolution=note['resolution'])
     _check_steps(f, n)
-    size = dict(height=f.resolution, width=f.resolution)
     options = dict(num_inference_steps=n, generator=torch.Generator().manual_seed(seed), **f.scale_option(w), **f.call)
-    im = f.pipe(prompt=prompt, output_type='pt', **size, **options).images.float().cpu()
+    im = f.pipe(prompt=prompt, output_type='pt', **f.size, **options).images.float().cpu()
     advice = 'train it again with a smaller training.lr'
     require_finite(im, f'checkpoint: the student draws values that are not numbers; {advice}')
     image = to_pil(im[0])

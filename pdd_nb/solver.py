@@ -17,10 +17,15 @@ class Solver:
     "A model on a grid of steps"
     def __init__(self, predict, # `predict(xt, t, cond, w, blocks)` -> prediction `(b,c,h,w)`, list of activations
                  grid: Grid, # on the device of the model
-                 kind: str): # the prediction type, one of `PREDICTION_TYPES`
-        self.predict, self.grid, self.kind = predict, grid, kind
+                 kind: str, # the prediction type, one of `PREDICTION_TYPES`
+                 grids=None): # by `(h,w)` of the latents, where they differ
+        self.predict, self.grid, self.kind, self.grids = predict, grid, kind, grids or {}
 
     def __len__(self): return len(self.grid)
+
+    def grid_of(self, xt: Tensor) -> Grid: # latents `(b,c,h,w)`
+        "The grid for latents of this size"
+        return self.grids.get(tuple(xt.shape[-2:]), self.grid)
 
     def clean(self, xt: Tensor, i: Tensor, # states `(b,c,h,w)` at the beginning of steps `(b,)`
               cond=None, # conditions, a dict of `(b,...)`
@@ -28,14 +33,15 @@ class Solver:
               blocks=() # names of blocks whose activations are returned
              ): # -> `(b,c,h,w)`, list of activations
         "The predicted clean images, and the activations"
-        alpha, sigma = self.grid.at(i)[:2]
-        pred, feats = self.predict(xt, self.grid.t[i], cond, w=w, blocks=blocks)
+        grid = self.grid_of(xt)
+        alpha, sigma = grid.at(i)[:2]
+        pred, feats = self.predict(xt, grid.t[i], cond, w=w, blocks=blocks)
         return to_x(pred.float(), xt, alpha, sigma, kind=self.kind), feats
 
     def step(self, xt, i, cond=None, w=None, blocks=()): # as `clean`
         "The states after steps `i`, and the activations"
         x, feats = self.clean(xt, i, cond, w=w, blocks=blocks)
-        return ddim_step(x, xt, *self.grid.at(i)), feats
+        return ddim_step(x, xt, *self.grid_of(xt).at(i)), feats
 
 # %% ../nbs/07a_solver.ipynb #07b00012
 @patch

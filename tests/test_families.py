@@ -27,6 +27,11 @@ def of(names, kept):
 
 def make(name): return tiny_families([name])[name]
 
+def wide(name):
+    "A family whose images are twice as wide as high"
+    f = make(name)
+    return family_of(f.pipe, name, [2*f.resolution, f.resolution])
+
 def noise_of(f, n=2): return torch.randn(n, *f.shape, generator=torch.Generator().manual_seed(0))
 
 def refused(call, *args, says, **kw):
@@ -58,11 +63,12 @@ def by_diffusers_alone(f, folder, noise):
     kind = json.loads((folder/'scheduler'/'scheduler_config.json').read_text(encoding='utf-8'))['_class_name']
     pipe.scheduler = getattr(diffusers, kind).from_pretrained(folder/'scheduler')
     options = dict(num_inference_steps=1, **f.scale_option(f.unguided), output_type='pt', **f.call)
-    return pipe(prompt=PROMPTS[:1], latents=f.pack(noise), height=f.resolution, width=f.resolution, **options).images
+    return pipe(prompt=PROMPTS[:1], latents=f.pack(noise), **f.size, **options).images
 
 @pytest.mark.parametrize('name', TINY)
 def test_conditions_a_step_and_a_saved_student_are_the_pipelines(name, tmp_path):
-    f = make(name)
+    "Of images that are not square, where rows and columns cannot be mixed up"
+    f = wide(name)
     noise, scale = noise_of(f, 1), 3. if f.guidable else f.unguided
     base = own_images(f, PROMPTS[:1], noise, 1, scale)
     assert_close(base, pipeline_images(f, PROMPTS[:1], noise, 1, scale), rtol=0, atol=5e-4)         # zero SNR: sigma is 4096

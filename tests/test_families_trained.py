@@ -40,7 +40,7 @@ def by_diffusers_alone(run, f, prompts, noise):
     pipe.scheduler = getattr(diffusers, kind).from_pretrained(folder/'scheduler')
     pipe.set_progress_bar_config(disable=True)
     options = dict(num_inference_steps=note['num_inference_steps'], **f.scale_option(note['guidance_scale']), output_type='pt')
-    return pipe(prompt=list(prompts), latents=f.pack(noise), height=f.resolution, width=f.resolution, **options).images
+    return pipe(prompt=list(prompts), latents=f.pack(noise), **f.size, **options).images
 
 SLOW = 'slow' in os.environ.get('NB_FLAGS', '')
 
