@@ -6,5 +6,5 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 def pytest_xdist_make_scheduler(config, log):
     from xdist.scheduler import LoadScopeScheduling
     class ByFile(LoadScopeScheduling):
-        def _split_scope(self, nodeid): return nodeid if 'test_notebooks' in nodeid else nodeid.split('::')[0]
+        def _split_scope(self, nodeid): return nodeid if 'test_notebooks.py' in nodeid else nodeid.split('::')[0]
     return ByFile(config, log)

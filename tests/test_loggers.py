@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from test_package import TINY
+TINY = ['model.teacher.num_inference_steps=8', 'model.student.num_inference_steps=4', 'model.student.lora_rank=4', 'training.steps=6', 'training.validate_every=3',
+        'data.train_size=32', 'data.valid_size=8', 'evaluation.prompts=0', 'curriculum.update_interval=2', 'device=cpu', 'threads=1', 'distillation.matching.students=[]']
 
 bin = Path(sys.executable).parent
 
