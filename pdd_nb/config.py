@@ -505,6 +505,13 @@ def _check_quantized(c):
                          f'got {kind}; set a rank')
 
 # %% ../nbs/00_config.ipynb #9a409f70
+def _check_rollbacks(c):
+    "A checkpoint to return to is written after a reading, which has judged the losses before it"
+    every, interval = c.training.checkpoint_every, c.curriculum.update_interval
+    if c.training.rollbacks and every % interval:
+        raise ValueError(f'training.checkpoint_every: expected a multiple of curriculum.update_interval ({interval}) with '
+                         f'training.rollbacks, got {every}')
+
 def check(c: DistillConfig):
     "Refuse what makes no sense, with one line that names the key; returns a copy with every value in its type"
     c = config_from(asdict(c))
@@ -513,6 +520,7 @@ def check(c: DistillConfig):
     _check_matching(c)
     _check_quantized(c)
     _check_sizes(c)
+    _check_rollbacks(c)
     expand_paths(c)
     return c
 

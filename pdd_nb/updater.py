@@ -39,6 +39,7 @@ class Updater:
         optimizer = make(weights.values(), lr=cfg.lr, betas=betas, weight_decay=cfg.weight_decay)
         self.optimizer = accelerator.prepare(optimizer)
         self.ema = EMAModel(list(weights.values()), decay=cfg.ema, foreach=True)
+        self.fused = cfg.optimizer == 'adamw' and accelerator.device.type in ('cpu', 'cuda')   # as in `optimizer_class`
         self.skipped = torch.zeros((), device=accelerator.device)      # updates of the stage without a finite gradient
 
     def start_stage(self):
@@ -101,8 +102,10 @@ def step(self: Updater,
     norm = self.accelerator.clip_grad_norm_(self.weights.values(), c.clip)
     bad = (~norm.isfinite()).float()
     self.skipped += bad
-    self.optimizer.optimizer.found_inf = bad       # fused AdamW then changes nothing; no wait for the device
-    self.optimizer.step()
+    if self.fused:
+        self.optimizer.optimizer.found_inf = bad   # fused AdamW then changes nothing; no wait for the device
+    if self.fused or not bad:
+        self.optimizer.step()
     self.optimizer.zero_grad()
     self.ema.step(self.weights.values())
 

@@ -13,6 +13,7 @@ class Updater:
     weights: Incomplete
     optimizer: Incomplete
     ema: Incomplete
+    fused: Incomplete
     skipped: Incomplete
     def __init__(self, weights: dict, cfg: Training, accelerator, betas=(0.9, 0.99)) -> None: ...
     def start_stage(self) -> None: ...
