@@ -157,8 +157,9 @@ def _tidy_run(folder, cfg):
         tidy(folder/name)
     tidy(folder/'checkpoints'/'last')                       # a kill of an earlier version left `.last-old`
     tidy(folder/'checkpoints'/'last', KEPT)
-    for path in [*folder.glob('.*-part'), *folder.glob('plots/.*-part')]:
-        path.unlink()
+    for part in ('.', 'plots', 'samples'):
+        for path in (folder/part).glob('.*-part'):
+            path.unlink()
 
 # %% ../nbs/00b_runs.ipynb #798c4284
 KEPT = 'previous'           # name of the checkpoint before the last one
@@ -168,7 +169,7 @@ def _damage(checkpoint) -> str:
     if not checkpoint.exists(): return ''
     try:
         check_marked(checkpoint)
-    except ValueError as e:
+    except (ValueError, OSError) as e:                      # a disk may refuse to read a file
         return str(e)
     return ''
 

@@ -121,7 +121,7 @@ def save_whole(path, # file to write
               ):
     "Write a file that others can read, which appears whole or not at all"
     path = Path(path)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f'.{path.name[:50]}-', delete=False) as f:
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f'.{path.name[:50]}-', suffix='-part', delete=False) as f:
         tmp = Path(f.name)
         try:
             write(f)
