@@ -422,7 +422,6 @@ def ablate(folder, # of the matrix
         run_exact(matrix, world, quiet)
     else:
         configs = all_configs(matrix, world, overrides)                 # all are checked first
-        cfg = load_config(world, *overrides)
-        _open_matrix(matrix.folder, dict(world=world_of(cfg), config=asdict(cfg)))
+        _open_matrix(matrix.folder, dict(world=_world(world, overrides), config=asdict(load_config(world, *overrides))))
         run_embedded(matrix, configs, quiet)
     return _write_results(matrix.folder)

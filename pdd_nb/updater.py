@@ -39,7 +39,7 @@ class Updater:
         optimizer = make(weights.values(), lr=cfg.lr, betas=betas, weight_decay=cfg.weight_decay)
         self.optimizer = accelerator.prepare(optimizer)
         self.ema = EMAModel(list(weights.values()), decay=cfg.ema, foreach=True)
-        self.fused = cfg.optimizer == 'adamw' and accelerator.device.type in ('cpu', 'cuda')   # as in `optimizer_class`
+        self.fused = bool(self.optimizer.param_groups[0].get('fused'))
         self.skipped = torch.zeros((), device=accelerator.device)      # updates of the stage without a finite gradient
 
     def start_stage(self):
