@@ -81,7 +81,7 @@ def check_grids(m: Matching, grid): # `grid(n)`, as of a family
 class Match(CurriculumObjective):
     "The student's images get the distribution of the guided base's (Yin et al. 2024), on its own trajectories"
     roles = ('student', 'fake')
-    criterion = 'val_distance'
+    criterion, keeps_last = 'val_distance', True
     terms = ('loss', 'match', 'fake', 'anchor')
     def __init__(self, cfg, nets, feeds, accelerator): # as for `Objective`
         m = self.settings = cfg.distillation.matching

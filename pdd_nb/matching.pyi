@@ -31,7 +31,8 @@ def check_grids(m: Matching, grid): ...
 class Match(CurriculumObjective):
     settings: Incomplete
     roles: Incomplete
-    criterion: str
+    criterion: Incomplete
+    keeps_last: Incomplete
     terms: Incomplete
     lag: Incomplete
     images: deque

@@ -31,6 +31,7 @@ class Objective:
     nets: Incomplete
     roles: tuple[str, ...]
     criterion: str
+    keeps_last: bool
     terms: tuple[str, ...]
     families: Incomplete
     device: Incomplete

@@ -326,7 +326,7 @@ def _validate(self: Trainer):
         name = self.objective.criterion
         raise Diverged(self.objective.diverged(self.step, f'the validation metric {name} is not finite'))
     state.bad += 1
-    if criterion < state.best:
+    if criterion < state.best or self.objective.keeps_last:
         state.best, state.bad = criterion, 0
         self.best_weights = {k: w.clone() for k, w in self.objective.updaters['student'].average.items()}
 
