@@ -293,6 +293,25 @@ def parts(self: Match) -> list:
     "The held-out items, batch by batch"
     return [k.to(self.device) for k in self.feeds.valid.runs(self.cfg.training.batch_size)]
 
+@patch
+def _held_out(self: Match):
+    "Yield the held-out items `(b,)`, noise that stays the same `(b,c,h,w)`, and conditions, for each of `parts`"
+    feed = self.feeds.valid
+    noises = self.fixed_noise(feed, 'matching', 'levels')
+    for k in self.parts():
+        yield k, noises[feed.number(k)][k], feed.conditions(k)
+
+# %% ../nbs/15e_matching.ipynb #e87ede27
+@patch
+@torch.no_grad()
+def activations(self: Match, images): # pairs of clean latents `(b,c,h,w)`, for each of `parts`
+    "Yield pairs of activations `(b,...)` in the middle of the base, where a quarter of its steps from noise is left"
+    middle = self.nets.family.blocks()[:1]
+    for (_, noise, cond), pair in zip(self._held_out(), images):
+        level = self._at(3*len(self.base)//4, noise)
+        z = [noisify(x, noise, *self.base.grid_of(x).at(level)[:2]) for x in pair]
+        yield [self.base.clean(xt, level, cond, blocks=middle)[1][0].float() for xt in z]
+
 # %% ../nbs/15e_matching.ipynb #15e00021
 @patch
 @torch.no_grad()
@@ -300,13 +319,11 @@ def validate(self: Match) -> dict:
     "Distance of the student's images of held-out prompts from the guided base's, and the divergence of base and fake score"
     if self.reference is None:
         self.reference = self._two_images(self._solver('base', self.cfg.model.teacher.num_inference_steps))
-    feed, images = self.feeds.valid, self._two_images(self.student)
-    noises, divergences = self.fixed_noise(feed, 'matching', 'levels'), []
-    for k, (x, _) in zip(self.parts(), images):
-        noise, levels = noises[feed.number(k)][k], k*len(self.base)//len(feed)
-        real, fake = self.predictions(x, levels, noise, feed.conditions(k))
+    images, divergences = self._two_images(self.student), []
+    for (k, noise, cond), (x, _) in zip(self._held_out(), images):
+        real, fake = self.predictions(x, k*len(self.base)//len(self.feeds.valid), noise, cond)
         divergences.append(relative_divergence(fake, real))
-    distance = prompt_distance(images, self.reference).item()
+    distance = prompt_distance(self.activations(images), self.activations(self.reference)).item()
     return dict(val_distance=distance, val_divergence=torch.cat(divergences).mean().item())
 
 # %% ../nbs/15e_matching.ipynb #15e00022
