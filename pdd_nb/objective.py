@@ -56,8 +56,7 @@ class Diverged(ValueError):
 class Objective:
     "Interface between an objective and the training loop; one object per run, with a call of `start` for each stage"
     roles: tuple[str, ...] = ('student',) # of the networks whose weights it trains, the student first
-    criterion = 'val_loss'             # metric of `validate`; the best weights have the lowest value
-    keeps_last = False                 # are a stage's last weights its result, and not the best ones?
+    criterion, keeps_last = 'val_loss', False # metric of `validate`, lowest for the best weights; or are the last ones kept?
     terms: tuple[str, ...] = ('loss',) # names of the means that are logged, passed to `record`
     def __init__(self, cfg: DistillConfig, nets: Networks, feeds: Feeds, accelerator):
         self.cfg, self.nets, self.feeds, self.accelerator = cfg, nets, feeds, accelerator

@@ -30,8 +30,8 @@ class Objective:
     feeds: Incomplete
     nets: Incomplete
     roles: tuple[str, ...]
-    criterion: str
-    keeps_last: bool
+    criterion: Incomplete
+    keeps_last: Incomplete
     terms: tuple[str, ...]
     families: Incomplete
     device: Incomplete
