@@ -249,10 +249,12 @@ def pdd_encode(*overrides: str, # settings as key=value
     from accelerate import PartialState
     from pdd_nb.encoded import encode_data
     from pdd_nb.families import check_teacher, load_teacher
-    process = PartialState(cpu=cfg.device == 'cpu')
+    from pdd_nb.trainer import TIMEOUT, names_lost_process
+    process = PartialState(cpu=cfg.device == 'cpu', timeout=TIMEOUT)
     family = load_teacher(cfg.model.teacher, process.device)
     check_teacher(family, family.unguided)
-    data = encode_data(cfg, family, quiet)
+    with names_lost_process():
+        data = encode_data(cfg, family, quiet)
     if not process.is_main_process: return None
     folder = data[0].folder if len(data) == 1 else data[0].folder.parent
     n = dict(items=sum(map(len, data)), captions=sum(e.index['distinct_captions'] for e in data),
