@@ -199,7 +199,8 @@ def test_figures_outlive_a_disk_that_is_full(run, monkeypatch):
 def test_figures_are_logged_before_anything_is_saved(run, monkeypatch, caplog):
     figures = json.loads((run/'evaluation.json').read_text(encoding='utf-8'))
     monkeypatch.setattr(evaluation, '_compared', lambda *_: {})
-    monkeypatch.setattr(evaluation, 'evaluate', lambda *_, **k: dict(protocol={}, results=figures['results']))
+    monkeypatch.setattr(evaluation, '_score_models', lambda *_, **k: ({}, ''))
+    monkeypatch.setattr(evaluation, '_measured', lambda *_: dict(protocol={}, results=figures['results']))
     def full(*_): raise OSError(28, 'No space left on device')
     monkeypatch.setattr(evaluation, 'save_whole', full)
     caplog.set_level('INFO', 'pdd_nb')
