@@ -154,7 +154,8 @@ def _evaluate_and_report(run: Path, cfg, quiet: bool) -> Result:
 def _check_source(source: str): # the setting `data.source`
     "Refuse a source of files that are not there"
     path = os.path.expanduser(source)
-    if source == 'scenes' or source.startswith('hf:') or source.endswith('.tar'): return    # `data.check_source` reads these
+    known = source == 'scenes' or source.startswith('hf:') or source.endswith('.tar') or '://' in source
+    if known: return                                                            # `data.check_source` reads these
     if not os.path.exists(path): raise ValueError(f'data.source: no file or folder {source!r}')
 
 # %% ../nbs/25_cli.ipynb #55252582

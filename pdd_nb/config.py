@@ -199,7 +199,8 @@ class Curriculum:
 @dataclass(slots=True)
 class Data:
     "What the student sees"
-    # or a folder, hf:NAME[:split] (Hugging Face datasets), .tar shards (WebDataset), a .txt file: prompts only
+    # or a folder, hf:NAME[:split] (Hugging Face datasets), .tar shards (WebDataset), a .txt file: prompts only;
+    # shards and prompts by a path or an address, such as s3://bucket/{000..099}.tar
     source: str = setting('scenes', FILLED)
     image_column: str = ''                                      # of a table or a shard; empty: found
     caption_column: str = ''                                    # likewise

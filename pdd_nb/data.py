@@ -4,15 +4,17 @@
 
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'MAX_BYTES', 'MAX_TEXT', 'PICTURES', 'CAPTIONS', 'TABLES', 'SOURCES', 'check_file', 'reason_of',
-           'to_rgb', 'read_image', 'image_files', 'read_prompts', 'Item', 'cut_out', 'check_caption', 'prepare',
-           'content_hash', 'Source', 'SceneItems', 'caption_of', 'choose_column', 'read_table', 'Folder', 'HuggingFace',
-           'Member', 'Tars', 'Prompts', 'upright_size', 'Nearest', 'check_source', 'open_source']
+           'to_rgb', 'read_image', 'image_files', 'is_address', 'read_bytes', 'read_prompts', 'Item', 'cut_out',
+           'check_caption', 'prepare', 'content_hash', 'Source', 'SceneItems', 'caption_of', 'choose_column',
+           'read_table', 'Folder', 'HuggingFace', 'Member', 'Tars', 'Prompts', 'upright_size', 'Nearest',
+           'check_source', 'open_source']
 
 # %% ../nbs/11_data.ipynb #28ef66a1
 import csv, glob, hashlib, io, json, os, re, stat, tarfile, threading, warnings
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from contextlib import contextmanager, nullcontext
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib import import_module
@@ -187,6 +189,58 @@ def image_files(folder) -> list[Path]:
     "The image files in a folder and all folders below it, in the order of their paths"
     return [Path(folder)/n for n in _walk(folder) if Path(n).suffix.lower() in PICTURES]
 
+# %% ../nbs/11_data.ipynb #2a6d48de
+def is_address(path) -> bool:
+    "Whether this is an address in a store, such as `s3://bucket/a.tar`, and not a local path"
+    return '://' in str(path)
+
+@contextmanager
+def _reasons():
+    "Context in which whatever a store raises is a `ValueError` with the reason"
+    try:
+        yield
+    except FileNotFoundError as e:                                     # fsspec raises it for HTTP errors of any kind
+        absent = e.__cause__ is None or isinstance(e.__cause__, (FileNotFoundError, LookupError))
+        raise ValueError('no such file' if absent else reason_of(e.__cause__)) from None
+    except PermissionError: raise ValueError('no permission') from None
+    except Exception as e: raise ValueError(reason_of(e)) from None    # stores raise anything
+
+# %% ../nbs/11_data.ipynb #09a39505
+@lru_cache(1)
+def _store(start): # of an address: `s3://bucket`
+    "fsspec's file system, opened once"
+    from fsspec.core import url_to_fs                                  # slow to import
+    return url_to_fs(start)[0]
+
+def _place(address):
+    "The file system of an address, and the file's name in it"
+    fs = _store('/'.join(address.split('/')[:3]))
+    return fs, fs._strip_protocol(address)
+
+def read_bytes(path, # local, or an address
+               start=0, size=None # of the part that is read; default: everything
+              ) -> bytes:
+    "The bytes of a file, or of a part of it; `OSError` or `ValueError` if it cannot be read"
+    if is_address(path):
+        with _reasons():
+            fs, name = _place(path)
+            return fs.cat_file(name, start, None if size is None else start + size)
+    with open(path, 'rb') as f:
+        f.seek(start)
+        return f.read(-1 if size is None else size)
+
+# %% ../nbs/11_data.ipynb #f700a4ae
+_TAGS = ('ETag', 'etag', 'md5Hash', 'xet_hash', 'blob_id', 'Content-MD5', 'Digest', 'generation', 'Last-Modified', 'LastModified', 'created')
+
+def _stored(address) -> list:
+    "What a store says of a file: its size in bytes, and a hash of its content or the time of its last change"
+    with _reasons():
+        fs, name = _place(address)
+        info = fs.info(name)
+        if info.get('type', 'file') != 'file': raise ValueError('not a file')
+        if info.get('size') is None or info.get('partial') is False: raise ValueError('the server does not give parts of a file')
+    return [info['size'], str(next((info[k] for k in _TAGS if info.get(k)), ''))]
+
 # %% ../nbs/11_data.ipynb #13197c52
 def read_prompts(path, # a text file in UTF-8
                  key='data.source' # the setting that names it, for errors
@@ -194,8 +248,9 @@ def read_prompts(path, # a text file in UTF-8
     "The prompts of a file, one a line; empty lines are passed over"
     advice = 'give a text file in UTF-8 with one prompt a line'
     try:
-        check_file(path, MAX_BYTES)
-        text = Path(path).read_bytes().decode('utf-8-sig')
+        if not is_address(path):
+            check_file(path, MAX_BYTES)
+        text = read_bytes(path).decode('utf-8-sig')
     except UnicodeDecodeError as e:
         line = e.object[:e.start].count(b'\n') + 1
         raise ValueError(f'{key}: {path} is not UTF-8 in line {line} (byte {e.object[e.start]:#x}); {advice}') from None
@@ -612,9 +667,7 @@ class Member:
         "Its content; `ValueError` if that is more than `most` bytes"
         if not self.plain: raise ValueError('a sparse member of a tar file')
         if self.size > most: raise ValueError(f'{self.size} bytes, more than {most}')
-        with open(self.path, 'rb') as f:
-            f.seek(self.offset)
-            return f.read(self.size)
+        return read_bytes(self.path, self.offset, self.size)
 
 # %% ../nbs/11_data.ipynb #7c54f2f6
 class _Header(tarfile.TarInfo):
@@ -626,7 +679,15 @@ class _Header(tarfile.TarInfo):
             raise tarfile.ReadError(f'a header of {self.size} bytes, more than {MAX_TEXT}')
         return super()._proc_member(archive)  # type: ignore[misc]
 
-def _open_tar(path): return tarfile.open(path, 'r:', tarinfo=_Header)
+@contextmanager
+def _open_tar(path):
+    "Context with a tar file, of which the first header was read"
+    with ExitStack() as opened:
+        f = None
+        if is_address(path):
+            fs, name = _place(path)
+            f = opened.enter_context(fs.open(name, block_size=2**20))
+        yield opened.enter_context(tarfile.open(path, 'r:', fileobj=f, tarinfo=_Header))
 
 # %% ../nbs/11_data.ipynb #778e3e10
 def _members(path, key_of): # of a tar file; `key_of(name)` -> key and suffix of a member, or twice `None`
@@ -641,8 +702,9 @@ def _members(path, key_of): # of a tar file; `key_of(name)` -> key and suffix of
 # %% ../nbs/11_data.ipynb #e85c6d01
 def _not_a_tar(path, error):
     "What is wrong with a tar file"
-    with open(path, 'rb') as f:
-        head = f.read(6)
+    try:
+        head = read_bytes(path, 0, 6)
+    except (OSError, ValueError) as e: return ValueError(f'data.source: {path}: {reason_of(e)}')
     packed = head.startswith((b'\x1f\x8b', b'BZh', b'\xfd7zXZ', b'\x28\xb5\x2f\xfd'))
     what = f'not a whole tar file ({reason_of(error)})'
     if packed:
@@ -650,22 +712,47 @@ def _not_a_tar(path, error):
     return ValueError(f'data.source: {path}: {what}')
 
 # %% ../nbs/11_data.ipynb #f5248762
+_SHARDS = 'expected .tar shards, such as shards/{000..099}.tar'
+
+def _named(pattern) -> list: # with braces or wildcards
+    "The files that a pattern names"
+    if '*' not in pattern: return list(_extra('braceexpand').braceexpand(pattern))
+    if not is_address(pattern): return sorted(glob.glob(pattern))
+    with _reasons():
+        fs, name = _place(pattern)
+        return sorted(map(fs.unstrip_protocol, fs.glob(name)))
+
+def _check_tar(path):
+    "Raise `ValueError` unless a file is a plain tar file, as its first header says"
+    try:
+        if is_address(path):
+            _stored(path)
+        elif not os.path.exists(path): raise ValueError('no such file')
+        else:
+            check_file(path)
+    except ValueError as e: raise ValueError(f'data.source: {path}: {e}; {_SHARDS}') from None
+    try:
+        with _open_tar(path): pass
+    except Exception as e: raise _not_a_tar(path, e) from None         # stores raise anything
+
 def _tar_files(pattern): # with braces or wildcards
-    "The files that a pattern names, each of them a tar file"
-    expected = 'expected local .tar shards, such as shards/{000..099}.tar'
+    "The files that a pattern names, each of them a tar file; of those in a store, one is checked"
     pattern = os.path.expanduser(pattern)
     try:
-        files = sorted(glob.glob(pattern)) if '*' in pattern else list(_extra('braceexpand').braceexpand(pattern))
-    except ValueError as e: raise ValueError(f'data.source: {pattern!r}: {reason_of(e)}; {expected}') from None
-    for path in files or [pattern]:
-        if not os.path.exists(path): raise ValueError(f'data.source: no file {path!r}; {expected}')
-        try:
-            check_file(path)
-        except ValueError as e: raise ValueError(f'data.source: {path}: {e}; {expected}') from None
-        try:
-            _open_tar(path).close()                                   # reads the first header
-        except (tarfile.TarError, OSError) as e: raise _not_a_tar(path, e) from None
+        files = _named(pattern)
+    except ValueError as e: raise ValueError(f'data.source: {pattern!r}: {reason_of(e)}; {_SHARDS}') from None
+    for path in (files or [pattern])[:1 if is_address(pattern) else None]:
+        _check_tar(path)
     return files
+
+# %% ../nbs/11_data.ipynb #2c93e410
+def _content_of(addresses) -> list:
+    "What the stores say of the content of some shards, a list each"
+    def one(address):
+        try:
+            return _stored(address)
+        except ValueError as e: raise ValueError(f'data.source: {address}: {e}; {_SHARDS}') from None
+    with ThreadPoolExecutor(16) as pool: return list(pool.map(one, addresses))
 
 # %% ../nbs/11_data.ipynb #a2d67d7f
 class Tars(Source):
@@ -676,19 +763,23 @@ class Tars(Source):
         self.key_of = _extra('webdataset').tariterators.base_plus_ext
         self.images = image_column.split() or [p[1:] for p in PICTURES]
         self.texts = caption_column.split() or ['txt', *CAPTIONS]
-        self.files = [Path(f) for f in _tar_files(pattern)]
-        self.origin = os.path.abspath(os.path.expanduser(pattern))
-        self.settings = ['tar', self.images, self.texts, *(f.name for f in self.files)]
+        self.paths = _tar_files(pattern)
+        self.origin, self.files, stored = pattern, [], []
+        if is_address(pattern):
+            stored = _content_of(self.paths)
+        else:
+            self.origin, self.files = os.path.abspath(os.path.expanduser(pattern)), [Path(f) for f in self.paths]
+        self.settings = ['tar', self.images, self.texts, *map(os.path.basename, self.paths), *stored]
     def __iter__(self):
         "Items, one after the other"
-        for path in map(str, self.files):
+        for path in map(str, self.files or self.paths):
             groups = groupby(_members(path, self.key_of), lambda m: m[0])
             while True:
                 try:
                     key, members = next(groups)
                     group = list(members)
                 except StopIteration: break
-                except (tarfile.TarError, OSError) as e: raise _not_a_tar(path, e) from None
+                except Exception as e: raise _not_a_tar(path, e) from None          # stores raise anything
                 yield self._item(path, key, group)
 
 # %% ../nbs/11_data.ipynb #2967a802
@@ -722,7 +813,8 @@ class Prompts(Source):
     "Prompts of a text file"
     def __init__(self, path):
         self.texts = read_prompts(path)
-        self.origin, self.settings = os.path.abspath(path), ['prompts', *self.texts]
+        self.origin = path if is_address(path) else os.path.abspath(path)
+        self.settings = ['prompts', *self.texts]
     def __len__(self): return len(self.texts)
     def __getitem__(self, i): return Item(f'prompt {i}', None, self.texts[i])
 
@@ -778,14 +870,14 @@ def _check_tars(pattern):
     _tar_files(pattern)
 
 # %% ../nbs/11_data.ipynb #873e353d
-SOURCES = "'scenes', a folder, hf:NAME[:split], .tar shards or a .txt file of prompts"
+SOURCES = "'scenes', a folder, hf:NAME[:split], .tar shards or a .txt file of prompts (a path or an address)"
 
 def check_source(data: Data):
     "Raise `ValueError` for what the file system alone shows to be wrong with a source, in well under a second"
     s = data.source
     path = os.path.expanduser(s)
     if s == 'scenes': return
-    if s.startswith('hf:'):
+    if s.startswith('hf:') and not is_address(s):
         _check_hf(s[3:])
     elif s.endswith('.tar'):
         _check_tars(s)
@@ -805,7 +897,7 @@ def open_source(data: Data,
     check_source(data)
     s, columns = data.source, (data.image_column, data.caption_column)
     if s == 'scenes': return SceneItems(data.train_size, seed, size)
-    if s.startswith('hf:'): return HuggingFace(s[3:], *columns)
+    if s.startswith('hf:') and not is_address(s): return HuggingFace(s[3:], *columns)
     if s.endswith('.tar'): return Tars(s, *columns)
     path = os.path.expanduser(s)
     return Prompts(path) if s.endswith('.txt') else Folder(path, *columns)

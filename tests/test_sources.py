@@ -378,3 +378,64 @@ def test_nothing_that_is_not_finite_is_stored(tmp_path):
         def encode(self, texts): return dict(emb=torch.full((len(texts), 1), float('inf')))
     assert 'text embeddings of 2 of 2' in wrong(encode, Folder(d), tmp_path/'enc2', Mute())
     assert not list((tmp_path/'enc2').glob('text-*'))
+
+# ---- object storage, here a server of HTTP that gives parts of files
+
+def tar_of(path, *members): # name and bytes each
+    with tarfile.open(path, 'w') as t:
+        for name, b in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(b)
+            t.addfile(info, io.BytesIO(b))
+
+@pytest.fixture
+def server(tmp_path):
+    "Address of a server for the files in `tmp_path`; `/refused/` needs a permission"
+    import asyncio
+    from aiohttp import web
+    async def refuse(_): raise web.HTTPForbidden
+    async def begin():
+        app = web.Application()
+        app.router.add_get('/refused/{name}', refuse)
+        app.router.add_static('/', tmp_path)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, '127.0.0.1', 0).start()
+        return runner
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    runner = asyncio.run_coroutine_threadsafe(begin(), loop).result()
+    yield f'http://127.0.0.1:{runner.addresses[0][1]}'
+    asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+
+def test_shards_and_prompts_of_a_server_are_those_of_the_disk(tmp_path, server):
+    for k in (0, 1): tar_of(tmp_path/f'{k}.tar', *[(f'{3*k + i}.{e}', b) for i in range(3) for e, b in (('png', png(3*k + i)), ('txt', b'a star %d' % i))])
+    (tmp_path/'p.txt').write_text('a star\na circle\n')
+    local, remote = [open_source(Data(source=f'{place}/{{0..1}}.tar')) for place in (tmp_path, server)]
+    for a, b in zip(local, remote, strict=True):
+        torch.testing.assert_close(prepare(a, 16)[0], prepare(b, 16)[0])
+        assert prepare(a, 16)[1:] == prepare(b, 16)[1:]
+    assert open_source(Data(source=f'{server}/p.txt')).texts == ['a star', 'a circle']
+    encode(remote, tmp_path/'encoded')
+    again = Teacher()
+    encode(open_source(Data(source=f'{server}/{{0..1}}.tar')), tmp_path/'encoded', again)
+    assert again.images <= 1                                           # nothing has changed: no more than an example is encoded
+    tar_of(tmp_path/'1.tar', ('9.png', png(9)), ('9.txt', b'another star'))
+    changed = open_source(Data(source=f'{server}/{{0..1}}.tar'))
+    assert changed.fingerprint({}) != remote.fingerprint({})
+    encode(changed, tmp_path/'encoded')
+    assert len(Encoded(tmp_path/'encoded')) == 4
+
+def test_what_a_store_refuses_is_one_line(tmp_path, server):
+    def said(source): return wrong(open_source, Data(source=source))
+    assert said(f'{server}/none.tar').startswith(f"data.source: {server}/none.tar: 404, message='Not Found'")
+    assert '403' in said(f'{server}/refused/a.tar') and 'cannot read' in said(f'{server}/refused/p.txt')
+    assert '127.0.0.1:1' in said('http://127.0.0.1:1/a.tar')           # nobody listens there
+    tar_of(tmp_path/'0.tar', ('0.png', png(0)), ('0.txt', b'a star'))
+    assert f"data.source: {server}/1.tar: 404, message='Not Found'" in said(f'{server}/{{0..1}}.tar')
+    (tmp_path/'1.tar').write_bytes((tmp_path/'0.tar').read_bytes()[:600])
+    with pytest.raises(ValueError, match='1.tar: not a whole tar file'): list(open_source(Data(source=f'{server}/{{0..1}}.tar')))
+    assert said('s3://bucket/a.tar').startswith('data.source: s3://bucket/a.tar: Install s3fs to access S3')
