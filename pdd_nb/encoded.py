@@ -25,7 +25,8 @@ from .data import Nearest, Prompts, content_hash, open_source, prepare, reason_o
 from .sampling import resize_images
 from .scenes import captions, draw_scenes, sample_scenes
 from .shards import (ROWS, Part, Shards, Stored, begin, check_finite_rows, encode_captions, finish, hash_files, is_current,
-                           meet, open_folder, read_note, rows_per_shard, task, threads, write_captions, write_shard)
+                           meet, open_folder, read_note, rows_per_shard, show_life, task, threads,
+                           write_captions, write_shard)
 from .state import keyed
 
 _log = logging.getLogger('pdd_nb')
@@ -162,6 +163,7 @@ def encode(self: Pictures,
         for v, to in zip((*got, key), (images, ids, texts, keys)):
             to.append(v)
         if len(images) == self.batch:
+            show_life(self.folder, self.run)
             z.append(encode_images(self.teacher, images, keys))
             images, keys = [], []
     if images:
@@ -419,6 +421,7 @@ def _walk_shards(parts, walk, batch, run, bar): # `walk(idx)` -> states of traje
             continue
         xs = []
         for some in idx.split(batch):
+            show_life(p.path.parent, run)
             xs.append(walk(some))
             bar.update(len(some))
         write_shard(p.path, dict(x=torch.cat(xs)), content=p.content)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TIMEOUT', 'ROWS', 'Part', 'write_shard', 'read_note', 'is_current', 'rows_per_shard', 'Shards', 'threads',
-           'hash_files', 'read_index', 'open_folder', 'begin', 'meet', 'task', 'write_captions', 'check_finite_rows',
-           'encode_captions', 'finish', 'Stored']
+           'hash_files', 'read_index', 'open_folder', 'begin', 'show_life', 'meet', 'task', 'write_captions',
+           'check_finite_rows', 'encode_captions', 'finish', 'Stored']
 
 # %% ../nbs/12_shards.ipynb #d2724b91
 import hashlib, json, logging, os, sqlite3, stat, time
@@ -281,28 +281,39 @@ def begin(folder, # a path
     run.wait_for_everyone()
     return False
 
+# %% ../nbs/12_shards.ipynb #02c5723f
+def show_life(folder, run): # a path; processes
+    "Show the processes that wait for this one that it works"
+    if run.num_processes > 1:
+        (folder/f'.alive-{run.process_index}').touch()
+
+def _life(folder, run) -> list:
+    "When each process was last seen at work, in nanoseconds"
+    marks = [folder/f'.alive-{k}' for k in range(run.num_processes)]
+    return [m.stat().st_mtime_ns for m in marks if m.exists()]
+
 # %% ../nbs/12_shards.ipynb #a0e87644
 TIMEOUT = timedelta(minutes=30)         # of a process that waits for another
 
 def meet(wanted, # paths of shards -> the hashes of what they are made from
          run # processes
         ):
-    "Wait until all shards are there and all processes are here; `ValueError` if no shard appears for `TIMEOUT`"
-    missing, seen = list(wanted), time.monotonic()
+    "Wait until all shards are there and all processes are here; `ValueError` if none is seen at work for `TIMEOUT`"
+    missing, signs, seen = list(wanted), None, time.monotonic()
     while missing:
-        left = [path for path in missing if not is_current(path, wanted[path])]
-        if len(left) < len(missing):
-            missing, seen = left, time.monotonic()
+        missing = [path for path in missing if not is_current(path, wanted[path])]
+        found = len(missing), missing and _life(missing[0].parent, run)
+        if found != signs:
+            signs, seen = found, time.monotonic()
         elif time.monotonic() - seen > TIMEOUT.total_seconds():
             raise _silent(len(missing))
-        else:
-            time.sleep(.2)
+        time.sleep(.2 if missing else 0)
     run.wait_for_everyone()
 
 def _silent(n) -> ValueError: # shards that are missing
     "The error for a process that waits in vain"
     wait = TIMEOUT.total_seconds()/60
-    return ValueError(f'accelerate: another process ended, or finished no shard for {wait:g} minutes ({n} are missing); '
+    return ValueError(f'accelerate: another process ended, or did nothing for {wait:g} minutes ({n} shards are missing); '
                       'repeat the command with as many processes as are left: what is whole is kept')
 
 # %% ../nbs/12_shards.ipynb #c608e06d
@@ -431,6 +442,8 @@ def finish(folder, # a path
         path = folder/os.path.basename(name)
         if name not in own and path.is_file():
             path.unlink()
+    for mark in folder.glob('.alive-*'):
+        mark.unlink(missing_ok=True)
     write_text(folder/'index.json', json.dumps(index, indent=1))
 
 # %% ../nbs/12_shards.ipynb #ba185e64
