@@ -26,10 +26,12 @@ from .state import keyed, tensors_hash
 from .timesteps import noisify
 
 # %% ../nbs/15a_feed.ipynb #15a00008
-@lru_cache(2)
-def _order(seed, epoch, n): # of items
-    "A random permutation of the items for one epoch"
-    return torch.randperm(n, generator=keyed(seed, 'order', epoch))
+@lru_cache(None)
+def _orders(n): # items
+    "A function of seed and epoch that gives a random permutation of `n` items, and remembers two"
+    @lru_cache(2)
+    def order(seed, epoch): return torch.randperm(n, generator=keyed(seed, 'order', epoch))
+    return order
 
 def batch_indices(seed, step, # training step
                   b, n # number of items per batch, and in all
@@ -37,7 +39,7 @@ def batch_indices(seed, step, # training step
     "Indices of the items of batch `step`: each epoch is a permutation of all items"
     position = torch.arange(step*b, (step + 1)*b)
     epochs = (position//n).unique().tolist()
-    return torch.cat([_order(seed, e, n)[position[position//n == e] % n] for e in epochs])
+    return torch.cat([_orders(n)(seed, e)[position[position//n == e] % n] for e in epochs])
 
 # %% ../nbs/15a_feed.ipynb #15f5480f
 class Feed:
