@@ -189,7 +189,7 @@ def image_files(folder) -> list[Path]:
     "The image files in a folder and all folders below it, in the order of their paths"
     return [Path(folder)/n for n in _walk(folder) if Path(n).suffix.lower() in PICTURES]
 
-# %% ../nbs/11_data.ipynb #2a6d48de
+# %% ../nbs/11_data.ipynb #83974808
 def is_address(path) -> bool:
     "Whether this is an address in a store, such as `s3://bucket/a.tar`, and not a local path"
     return '://' in str(path)
@@ -205,7 +205,7 @@ def _reasons():
     except PermissionError: raise ValueError('no permission') from None
     except Exception as e: raise ValueError(reason_of(e)) from None    # stores raise anything
 
-# %% ../nbs/11_data.ipynb #09a39505
+# %% ../nbs/11_data.ipynb #247e9ef4
 @lru_cache(1)
 def _store(start): # of an address: `s3://bucket`
     "fsspec's file system, opened once"
@@ -229,7 +229,7 @@ def read_bytes(path, # local, or an address
         f.seek(start)
         return f.read(-1 if size is None else size)
 
-# %% ../nbs/11_data.ipynb #f700a4ae
+# %% ../nbs/11_data.ipynb #d6d59d11
 _TAGS = ('ETag', 'etag', 'md5Hash', 'xet_hash', 'blob_id', 'Content-MD5', 'Digest', 'generation', 'Last-Modified', 'LastModified', 'created')
 
 def _stored(address) -> list:
@@ -686,7 +686,7 @@ def _open_tar(path):
         f = None
         if is_address(path):
             fs, name = _place(path)
-            f = opened.enter_context(fs.open(name, block_size=2**20))
+            f = opened.enter_context(fs.open(name))
         yield opened.enter_context(tarfile.open(path, 'r:', fileobj=f, tarinfo=_Header))
 
 # %% ../nbs/11_data.ipynb #778e3e10
@@ -745,7 +745,7 @@ def _tar_files(pattern): # with braces or wildcards
         _check_tar(path)
     return files
 
-# %% ../nbs/11_data.ipynb #2c93e410
+# %% ../nbs/11_data.ipynb #d3f607fa
 def _content_of(addresses) -> list:
     "What the stores say of the content of some shards, a list each"
     def one(address):
