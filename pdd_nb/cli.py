@@ -359,6 +359,17 @@ def _overhead_text(stages: dict) -> str: # what `bench.step_overhead` returns
         return f"{name}: {times}, ratio {v['ratio']:.3f}; the curriculum's share {100*v['curriculum']:.2f} %"
     return '\n'.join(line(*stage) for stage in stages.items())
 
+# %% ../nbs/25_cli.ipynb #1f3cef1f
+def _drawing_text(drawn: dict) -> str: # what `bench.sampling_overhead` returns
+    "A line for drawing, and one for an evaluation"
+    def line(name, v): return f"{name}: {v['seconds']:.2f} s, {v['networks']:.2f} s the calls of the networks, ratio {v['ratio']:.3f}"
+    return '\n'.join(line(*one) for one in drawn.items())
+
+def _growth_text(rows: list) -> str: # what `bench.growth_rows` returns
+    "A table of how costs grow"
+    from pdd_nb.evaluation import markdown
+    return markdown([['varied', 'values', 'cost', 'of the first', 'of the last', 'exponent'], *rows])
+
 # %% ../nbs/25_cli.ipynb #d1365358
 def _lever_row(name, v: dict, today: dict) -> list: # of `bench.lever_results`; that of today's step
     "One line of the table, as text"
@@ -382,6 +393,7 @@ def pdd_bench(*overrides: str, # settings as key=value
               config: str = 'default', # the configuration whose training step is timed
               rounds: int = 20, # steps timed
               levers: bool = False, # what would make a step cheaper: compiled blocks, bf16, stored trajectories and others
+              growth: bool = False, # how time and memory grow with regions, items, batch and side of the images
               random_weights: bool = False, # of the teacher: memory and speed of a recipe whose weights are not there
               peak_tflops: float = None, # with random weights: the device's peak by its data sheet, for the share of it
               quiet: bool = False # no progress
@@ -394,12 +406,15 @@ def pdd_bench(*overrides: str, # settings as key=value
         from pdd_nb.plan import throughput
         speed = throughput(cfg, rounds, peak_tflops)
         return Result(_throughput_text(speed), speed)
-    from pdd_nb.bench import lever_results, step_overhead
+    from pdd_nb import bench
     if levers:
-        results = lever_results(cfg, rounds, quiet=quiet)
+        results = bench.lever_results(cfg, rounds, quiet=quiet)
         return Result(_levers_text(results), results)
-    stages = step_overhead(cfg, rounds, quiet)
-    return Result(_overhead_text(stages), stages)
+    if growth:
+        found = bench.growth(cfg, quiet=quiet)
+        return Result(_growth_text(bench.growth_rows(found)), found)
+    stages, drawn = bench.step_overhead(cfg, rounds, quiet), bench.sampling_overhead(cfg)
+    return Result(_overhead_text(stages) + '\n' + _drawing_text(drawn), stages | drawn)
 
 # %% ../nbs/25_cli.ipynb #e5f56cf8
 def _version(package: str) -> str | None:
