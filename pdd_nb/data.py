@@ -189,7 +189,7 @@ def image_files(folder) -> list[Path]:
     "The image files in a folder and all folders below it, in the order of their paths"
     return [Path(folder)/n for n in _walk(folder) if Path(n).suffix.lower() in PICTURES]
 
-# %% ../nbs/11_data.ipynb #83974808
+# %% ../nbs/11_data.ipynb #38e49a2b
 def is_address(path) -> bool:
     "Whether this is an address in a store, such as `s3://bucket/a.tar`, and not a local path"
     return '://' in str(path)
@@ -205,7 +205,7 @@ def _reasons():
     except PermissionError: raise ValueError('no permission') from None
     except Exception as e: raise ValueError(reason_of(e)) from None    # stores raise anything
 
-# %% ../nbs/11_data.ipynb #247e9ef4
+# %% ../nbs/11_data.ipynb #f77b8cc7
 @lru_cache(1)
 def _store(start): # of an address: `s3://bucket`
     "fsspec's file system, opened once"
@@ -229,7 +229,7 @@ def read_bytes(path, # local, or an address
         f.seek(start)
         return f.read(-1 if size is None else size)
 
-# %% ../nbs/11_data.ipynb #d6d59d11
+# %% ../nbs/11_data.ipynb #8093d601
 _TAGS = ('ETag', 'etag', 'md5Hash', 'xet_hash', 'blob_id', 'Content-MD5', 'Digest', 'generation', 'Last-Modified', 'LastModified', 'created')
 
 def _stored(address) -> list:
@@ -722,19 +722,19 @@ def _named(pattern) -> list: # with braces or wildcards
         fs, name = _place(pattern)
         return sorted(map(fs.unstrip_protocol, fs.glob(name)))
 
+# %% ../nbs/11_data.ipynb #9e2210b5
 def _check_tar(path):
     "Raise `ValueError` unless a file is a plain tar file, as its first header says"
     try:
-        if is_address(path):
-            _stored(path)
-        elif not os.path.exists(path): raise ValueError('no such file')
-        else:
-            check_file(path)
+        look = _stored if is_address(path) else check_file
+        look(path)
     except ValueError as e: raise ValueError(f'data.source: {path}: {e}; {_SHARDS}') from None
     try:
-        with _open_tar(path): pass
+        with _open_tar(path):
+            pass
     except Exception as e: raise _not_a_tar(path, e) from None         # stores raise anything
 
+# %% ../nbs/11_data.ipynb #50b238a4
 def _tar_files(pattern): # with braces or wildcards
     "The files that a pattern names, each of them a tar file; of those in a store, one is checked"
     pattern = os.path.expanduser(pattern)
@@ -745,14 +745,15 @@ def _tar_files(pattern): # with braces or wildcards
         _check_tar(path)
     return files
 
-# %% ../nbs/11_data.ipynb #d3f607fa
+# %% ../nbs/11_data.ipynb #177aebb8
 def _content_of(addresses) -> list:
     "What the stores say of the content of some shards, a list each"
     def one(address):
         try:
             return _stored(address)
         except ValueError as e: raise ValueError(f'data.source: {address}: {e}; {_SHARDS}') from None
-    with ThreadPoolExecutor(16) as pool: return list(pool.map(one, addresses))
+    with ThreadPoolExecutor(16) as pool:
+        return list(pool.map(one, addresses))
 
 # %% ../nbs/11_data.ipynb #a2d67d7f
 class Tars(Source):
