@@ -250,7 +250,8 @@ def pdd_encode(*overrides: str, # settings as key=value
     from accelerate import PartialState
     from pdd_nb.encoded import encode_data
     from pdd_nb.families import check_teacher, load_teacher
-    from pdd_nb.trainer import TIMEOUT, names_lost_process
+    from pdd_nb.shards import TIMEOUT
+    from pdd_nb.trainer import names_lost_process
     process = PartialState(cpu=cfg.device == 'cpu', timeout=TIMEOUT)
     family = load_teacher(cfg.model.teacher, process.device)
     check_teacher(family, family.unguided)
@@ -359,7 +360,7 @@ def _overhead_text(stages: dict) -> str: # what `bench.step_overhead` returns
         return f"{name}: {times}, ratio {v['ratio']:.3f}; the curriculum's share {100*v['curriculum']:.2f} %"
     return '\n'.join(line(*stage) for stage in stages.items())
 
-# %% ../nbs/25_cli.ipynb #1f3cef1f
+# %% ../nbs/25_cli.ipynb #2e48372e
 def _drawing_text(drawn: dict) -> str: # what `bench.sampling_overhead` returns
     "A line for drawing, and one for an evaluation"
     def line(name, v): return f"{name}: {v['seconds']:.2f} s, {v['networks']:.2f} s the calls of the networks, ratio {v['ratio']:.3f}"

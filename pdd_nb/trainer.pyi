@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from typing import Any
 
-__all__ = ['RunState', 'Clock', 'TIMEOUT', 'Trainer', 'n_parts', 'Guard', 'is_lost', 'names_lost_process', 'distill']
+__all__ = ['RunState', 'Clock', 'Trainer', 'n_parts', 'Guard', 'is_lost', 'names_lost_process', 'distill']
 
 @dataclass
 class RunState:
@@ -24,8 +24,6 @@ class Clock:
     def __init__(self) -> None: ...
     def start(self) -> None: ...
     def stop(self) -> float: ...
-
-TIMEOUT: Incomplete
 
 class Trainer:
     cfg: Incomplete
