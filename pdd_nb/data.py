@@ -189,7 +189,7 @@ def image_files(folder) -> list[Path]:
     "The image files in a folder and all folders below it, in the order of their paths"
     return [Path(folder)/n for n in _walk(folder) if Path(n).suffix.lower() in PICTURES]
 
-# %% ../nbs/11_data.ipynb #38e49a2b
+# %% ../nbs/11_data.ipynb #982f172c
 def is_address(path) -> bool:
     "Whether this is an address in a store, such as `s3://bucket/a.tar`, and not a local path"
     return '://' in str(path)
@@ -200,12 +200,13 @@ def _reasons():
     try:
         yield
     except FileNotFoundError as e:                                     # fsspec raises it for HTTP errors of any kind
-        absent = e.__cause__ is None or isinstance(e.__cause__, (FileNotFoundError, LookupError))
-        raise ValueError('no such file' if absent else reason_of(e.__cause__)) from None
+        cause = e.__cause__ or e
+        absent = isinstance(cause, (FileNotFoundError, LookupError))
+        raise ValueError('no such file' if absent else reason_of(cause)) from None
     except PermissionError: raise ValueError('no permission') from None
     except Exception as e: raise ValueError(reason_of(e)) from None    # stores raise anything
 
-# %% ../nbs/11_data.ipynb #f77b8cc7
+# %% ../nbs/11_data.ipynb #1a2952b3
 @lru_cache(1)
 def _store(start): # of an address: `s3://bucket`
     "fsspec's file system, opened once"
@@ -229,7 +230,7 @@ def read_bytes(path, # local, or an address
         f.seek(start)
         return f.read(-1 if size is None else size)
 
-# %% ../nbs/11_data.ipynb #8093d601
+# %% ../nbs/11_data.ipynb #d55d3c97
 _TAGS = ('ETag', 'etag', 'md5Hash', 'xet_hash', 'blob_id', 'Content-MD5', 'Digest', 'generation', 'Last-Modified', 'LastModified', 'created')
 
 def _stored(address) -> list:
@@ -722,7 +723,7 @@ def _named(pattern) -> list: # with braces or wildcards
         fs, name = _place(pattern)
         return sorted(map(fs.unstrip_protocol, fs.glob(name)))
 
-# %% ../nbs/11_data.ipynb #9e2210b5
+# %% ../nbs/11_data.ipynb #2bf29081
 def _check_tar(path):
     "Raise `ValueError` unless a file is a plain tar file, as its first header says"
     try:
@@ -734,7 +735,7 @@ def _check_tar(path):
             pass
     except Exception as e: raise _not_a_tar(path, e) from None         # stores raise anything
 
-# %% ../nbs/11_data.ipynb #50b238a4
+# %% ../nbs/11_data.ipynb #eee030d7
 def _tar_files(pattern): # with braces or wildcards
     "The files that a pattern names, each of them a tar file; of those in a store, one is checked"
     pattern = os.path.expanduser(pattern)
@@ -745,7 +746,7 @@ def _tar_files(pattern): # with braces or wildcards
         _check_tar(path)
     return files
 
-# %% ../nbs/11_data.ipynb #177aebb8
+# %% ../nbs/11_data.ipynb #5935c12e
 def _content_of(addresses) -> list:
     "What the stores say of the content of some shards, a list each"
     def one(address):
