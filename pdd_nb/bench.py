@@ -141,7 +141,7 @@ def step_overhead(cfg: DistillConfig,
             found[stage.name] = stage_overhead(trainer, rounds, quiet)
     return found
 
-# %% ../nbs/18_bench.ipynb #050c7dd6
+# %% ../nbs/18_bench.ipynb #854daae8
 @contextmanager
 def seconds_within(modules, device: torch.device) -> Iterator[list[float]]: # none of which is a part of another
     "Context with a list, to which the seconds of each forward of some modules are appended"
@@ -160,7 +160,7 @@ def seconds_within(modules, device: torch.device) -> Iterator[list[float]]: # no
         for h in hooks:
             h.remove()
 
-# %% ../nbs/18_bench.ipynb #85106830
+# %% ../nbs/18_bench.ipynb #eda29d15
 def _drawing_networks(pipe) -> list: # a pipeline
     "The networks that a pipeline calls to draw an image"
     return [m.decoder if k == 'vae' else m for k, m in pipe.components.items() if isinstance(m, nn.Module)]
@@ -171,7 +171,7 @@ def _share(f: Callable, networks, device) -> dict: # draws or scores images
         total = seconds_of(f, device)
     return dict(seconds=total, networks=sum(spent), ratio=total/sum(spent))
 
-# %% ../nbs/18_bench.ipynb #199f582a
+# %% ../nbs/18_bench.ipynb #6c6c7914
 def sampling_overhead(cfg: DistillConfig) -> dict: # 'drawing' and 'evaluation'
     "Seconds of drawing a batch in the student's steps, and of an evaluation of this size, over those of the networks' calls"
     b, n, w = cfg.training.batch_size, cfg.model.student.num_inference_steps, cfg.model.teacher.guidance_scale
@@ -368,7 +368,7 @@ def _validated(trainer: Trainer, rounds: int) -> dict:
         value = trainer.objective.validate()[trainer.objective.criterion]
     return dict(ratio=1., memory=memory(trainer.cfg)['total'], val_loss=value)
 
-# %% ../nbs/18_bench.ipynb #ed4d3da8
+# %% ../nbs/18_bench.ipynb #6d8b8145
 CPU = torch.device('cpu')
 
 def work_of(f: Callable, device=CPU) -> float:
@@ -383,7 +383,7 @@ def _typical_work(f: Callable, times=5) -> float:
     f()
     return statistics.median(work_of(f) for _ in range(times))
 
-# %% ../nbs/18_bench.ipynb #eed26d56
+# %% ../nbs/18_bench.ipynb #f91b1dbe
 def region_costs(n, # regions, each with one step of the grid
                  b=64 # samples of a training step
                 ) -> dict:
@@ -402,7 +402,7 @@ def region_costs(n, # regions, each with one step of the grid
     left = len(json.dumps(tracker.history[-1])) + len(json.dumps(curriculum.history[-1]))
     return dict(**work, bytes=left)
 
-# %% ../nbs/18_bench.ipynb #f4dd40b8
+# %% ../nbs/18_bench.ipynb #5888e81e
 def item_costs(n, # items, all with captions of their own
                folder: Path, # for the index
                b=64 # items of a training step
@@ -416,7 +416,7 @@ def item_costs(n, # items, all with captions of their own
     batch = _typical_work(lambda: batch_indices(seed, 1, b, n))
     return dict(index=index, epoch=epoch, batch=batch, bytes=2*8*n)
 
-# %% ../nbs/18_bench.ipynb #0eff86db
+# %% ../nbs/18_bench.ipynb #f8e689cd
 def step_costs(cfg: DistillConfig, *settings, # as key=value
                rounds=3 # steps timed
               ) -> dict:
@@ -426,7 +426,7 @@ def step_costs(cfg: DistillConfig, *settings, # as key=value
         work = [work_of(trainer.train_step, trainer.device) for _ in range(rounds)]
         return dict(step=statistics.median(work), bytes=memory(trainer.cfg)['total'])
 
-# %% ../nbs/18_bench.ipynb #40074de5
+# %% ../nbs/18_bench.ipynb #911f1cbe
 def growth(cfg: DistillConfig, # of the training step
            regions=(3, 10, 100, 1000), items=(10**3, 10**4, 10**5, 10**6),
            batches=(4, 8, 16, 32), sides=(64, 96, 128), # of images, in pixels
@@ -444,12 +444,12 @@ def growth(cfg: DistillConfig, # of the training step
             found[name] = dict(values=list(values)) | {k: [r[k] for r in rows] for k in rows[0]}
     return found
 
-# %% ../nbs/18_bench.ipynb #d55218a7
+# %% ../nbs/18_bench.ipynb #0b900757
 def exponent(values, costs) -> float: # in increasing order
     "By which power of the value a cost grows at the end"
     return math.log(costs[-1]/costs[-2])/math.log(values[-1]/values[-2])
 
-# %% ../nbs/18_bench.ipynb #b2928b25
+# %% ../nbs/18_bench.ipynb #3fb0da51
 def growth_rows(found: dict) -> list: # of `growth`
     "What is varied, up to which value, the cost, its smallest and its largest value, and the exponent at the end"
     rows = []
@@ -462,7 +462,7 @@ def growth_rows(found: dict) -> list: # of `growth`
             rows.append([name, f'{values[0]} to {values[-1]}', k, f'{first:.3g} {unit}', f'{last:.3g} {unit}', power])
     return rows
 
-# %% ../nbs/18_bench.ipynb #d6ff0bbb
+# %% ../nbs/18_bench.ipynb #41e4e296
 def plot_growth(found: dict): # of `growth`
     "Seconds, and where it is kept memory, against what is varied"
     import matplotlib.pyplot as plt                                         # slow to import
@@ -471,6 +471,8 @@ def plot_growth(found: dict): # of `growth`
         for k in list(costs)[1:]:
             scaled, label = (costs[k], f'{k}, s') if k != 'bytes' else ([v/1e9 for v in costs[k]], 'memory, GB')
             ax.loglog(costs['values'], scaled, 'o--' if k == 'bytes' else 'o-', ms=3, label=label)
+        ax.set_xticks(costs['values'], [f'{v:g}' for v in costs['values']])
+        ax.minorticks_off()
         ax.set(xlabel=name)
         ax.legend(fontsize='small')
     return fig
