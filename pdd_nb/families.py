@@ -64,7 +64,7 @@ def quiet_loading():
     before = [(lib, lib.get_verbosity(), lib.is_progress_bar_enabled()) for lib in libraries]
     for lib in libraries:
         lib.disable_progress_bar()
-        lib.set_verbosity_error()
+        lib.set_verbosity(logging.CRITICAL)     # errors are raised as well
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', FutureWarning)
@@ -677,6 +677,8 @@ def save_lora(self: PixArtSigma, folder, lora, config): # diffusers has no LoRA 
 @patch
 def load_lora(self: PixArtSigma, folder, fuse=False):
     "Read a LoRA, and if asked add it to the weights"
+    file = Path(folder)/'adapter_model.safetensors'
+    if not file.is_file(): raise ValueError(f'checkpoint: {file} is missing')       # peft would look for a pickle
     m = PeftModel.from_pretrained(self.net, folder)
     self.pipe.transformer = m.merge_and_unload() if fuse else m
 
@@ -1072,7 +1074,7 @@ def _unloadable(name, e, key):
 def pipeline_class(folder, key) -> str: # for errors
     "Name of the pipeline's class, one of `FAMILIES`"
     try:
-        kind = dict(DiffusionPipeline.load_config(folder)).get('_class_name')
+        kind = str(dict(DiffusionPipeline.load_config(folder)).get('_class_name'))      # a list names code of its own
     except LOADING as e: raise _unloadable(folder, e, key) from None
     known = ', '.join(FAMILIES)
     if kind not in FAMILIES:
@@ -1192,7 +1194,7 @@ def add_lora(pipe, name, scale, # of a LoRA: a file, a folder or an id on the hu
              key='model.teacher.loras'): # for errors
     "Add a LoRA to the weights of a pipeline"
     try:
-        pipe.load_lora_weights(name)
+        pipe.load_lora_weights(name, use_safetensors=True)              # the default also reads pickles
         if not pipe.get_list_adapters(): raise ValueError('it has no tensors for this pipeline')
         pipe.fuse_lora(lora_scale=scale, safe_fusing=True)
         pipe.unload_lora_weights()

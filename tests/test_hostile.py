@@ -1,6 +1,6 @@
 """Damaged and hostile files: understood, or refused in one line with a `ValueError`; never a traceback, a hang or a claim on memory.
 
-300 configurations, 200 settings and 338 damaged files; with NB_FLAGS=slow 10,000, 2,000 and 2,000."""
+300 configurations, 200 settings and 338 damaged files, code and pickles in the place of weights; with NB_FLAGS=slow 10,000, 2,000 and 2,000."""
 import io, json, os, random, resource, shutil, signal, struct, tarfile, time
 from pathlib import Path
 
@@ -197,3 +197,74 @@ def test_tokenizers(tmp_path):
         try: accepted(load_pipeline, d)
         except Exception as e: raise AssertionError(f'{path.name}: {path.read_bytes()[:3000]!r}') from e
         path.write_bytes(whole)
+
+# code and pickles
+
+class Boom:
+    "A pickle that makes a file when it is read"
+    def __init__(self, file): self.file = str(file)
+    def __reduce__(self): return open, (self.file, 'w')
+
+def evil(file, code):
+    "A Python file that runs when it is imported"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(f'open({str(code)!r}, "w")\nfrom diffusers import StableDiffusionPipeline as Evil\n')
+
+def changed(file, **values):
+    "Change values of a JSON file"
+    file.write_text(json.dumps((json.loads(file.read_text()) if file.exists() else {}) | values))
+
+CODE = dict(pipeline=(dict(_class_name=['pipeline', 'Evil']), 'pipeline.py'), network=(dict(unet=['evil', 'Evil']), 'unet/evil.py'),
+            scheduler=(dict(scheduler=['evil', 'Evil']), 'scheduler/evil.py'), module=(dict(feature_extractor=['evil_module', 'Evil']), 'evil_module.py'),
+            tokenizer=(dict(tokenizer=['transformers', 'AutoTokenizer']), 'tokenizer/evil.py'), encoder=(dict(text_encoder=['transformers', 'AutoModel']), 'text_encoder/evil.py'),
+            model=(dict(unet=['diffusers', 'AutoModel']), 'unet/evil.py'))
+
+@pytest.fixture(scope='module')
+def plain(tmp_path_factory):
+    "A teacher, and its pipeline"
+    from pdd_nb.families import tiny_families
+    d, pipe = tmp_path_factory.mktemp('plain')/'teacher', tiny_families(['SD 1.5'])['SD 1.5'].pipe
+    pipe.save_pretrained(d)
+    return d, pipe
+
+@pytest.mark.parametrize('kind', CODE)
+def test_the_code_of_a_teacher_is_never_run(plain, tmp_path, monkeypatch, kind):
+    from pdd_nb.families import load_pipeline
+    (index, name), d, ran = CODE[kind], Path(shutil.copytree(plain[0], tmp_path/'teacher')), tmp_path/'ran'
+    monkeypatch.syspath_prepend(str(d))                                    # as in the folder of the teacher
+    changed(d/'model_index.json', **index)
+    evil(d/name, ran)
+    for auto, file in (('AutoTokenizer', 'tokenizer/tokenizer_config.json'), ('AutoModel', 'text_encoder/config.json'), ('AutoModel', 'unet/config.json')):
+        changed(d/file, auto_map={auto: 'evil.Evil'})
+    assert not accepted(load_pipeline, d) and not ran.exists()
+
+@pytest.mark.parametrize('part', ('unet', 'vae', 'text_encoder'))
+@pytest.mark.parametrize('weights', ('harmless', 'boom'))
+def test_pickled_weights_of_a_teacher_are_never_read(plain, tmp_path, part, weights):
+    from pdd_nb.families import load_pipeline
+    d, ran = Path(shutil.copytree(plain[0], tmp_path/'teacher')), tmp_path/'ran'
+    for f in (d/part).glob('*.safetensors'): f.unlink()
+    file = d/part/('pytorch_model.bin' if part == 'text_encoder' else 'diffusion_pytorch_model.bin')
+    torch.save(Boom(ran) if weights == 'boom' else getattr(plain[1], part).state_dict(), file)
+    with pytest.raises(ValueError, match=f'^model.teacher.name: cannot load {d}/{part} .*safetensors'): load_pipeline(d)
+    assert not ran.exists()
+
+def test_pickled_loras_are_never_read(plain, tmp_path, monkeypatch):
+    "Of a teacher, and of a student; a harmless one neither"
+    from pdd_nb.config import Model, Student
+    from pdd_nb.families import add_lora, family_of
+    from pdd_nb.models import Networks, load_student, save_student
+    from safetensors.torch import load_file
+    nets = Networks(family_of(plain[1], str(plain[0])), Model(student=Student(lora_rank=2)))
+    save_student(tmp_path/'student', nets, 2)
+    lora = tmp_path/'student/pytorch_lora_weights.safetensors'
+    for name, weights in (('harmless', load_file(lora)), ('boom', Boom(tmp_path/'ran'))):
+        (tmp_path/name).mkdir()
+        torch.save(weights, tmp_path/name/'pytorch_lora_weights.bin')
+    monkeypatch.setattr(torch, 'load', lambda *a, **k: pytest.fail('a pickle is read'))
+    for place in ('harmless', 'harmless/pytorch_lora_weights.bin', 'boom', 'boom/pytorch_lora_weights.bin'):
+        with pytest.raises(ValueError, match='^model.teacher.loras: cannot add'): add_lora(plain[1], str(tmp_path/place), 1.)
+    lora.unlink()
+    shutil.copy(tmp_path/'boom/pytorch_lora_weights.bin', tmp_path/'student')
+    with pytest.raises(ValueError, match='^checkpoint: no LoRA in'): load_student(tmp_path/'student')
+    assert not (tmp_path/'ran').exists()

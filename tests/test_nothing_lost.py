@@ -347,6 +347,19 @@ def test_a_divergence_ends_the_run_after_the_last_return(home, tmp_path, monkeyp
     lines = [json.loads(line) for line in (tmp_path/'run/metrics.jsonl').read_text().splitlines()]
     assert step_of(tmp_path/'run') == 4 and lines[-1]['rollback'] == 2
 
+# no pickles
+
+def test_a_run_and_its_resumption_read_and_write_no_pickle(home, tmp_path, monkeypatch):
+    import pickle
+    from pdd_nb.trainer import Trainer
+    for module, name in ((torch, 'save'), (torch, 'load'), (pickle, 'dump'), (pickle, 'load')): monkeypatch.setattr(module, name, lambda *a, **k: pytest.fail('a pickle'))
+    d = tmp_path/'run'
+    Trainer(configuration(home, d), quiet=True).run(stop_at=7)
+    train(home, d)
+    assert_same(home/'whole', d)
+    kinds = {p.suffix for p in d.rglob('*') if p.is_file()}
+    assert kinds == {'', '.json', '.jsonl', '.yaml', '.safetensors', '.png'}, kinds
+
 # a soak
 
 def soak(cfg, n, stages=None):
