@@ -471,7 +471,8 @@ def pdd_info() -> Result:
 # %% ../nbs/25_cli.ipynb #594b7581
 def fail(name: str, message) -> NoReturn:
     "End a command with one line on standard error and status 2"
-    print(f"{name}: {' '.join(str(message).split())}", file=sys.stderr)
+    from pdd_nb.config import no_password
+    print(f"{name}: {no_password(' '.join(str(message).split()))}", file=sys.stderr)
     raise SystemExit(2)
 
 # %% ../nbs/25_cli.ipynb #922a9737
@@ -530,8 +531,9 @@ def _out_of_memory(text: str) -> str: # of the exception
     import torch
     peak = torch.cuda.max_memory_allocated()/2**30 if torch.cuda.is_available() else 0
     measured = f', {peak:.1f} GiB at the peak' if peak else ''
-    return (f'out of memory ({text[:200]}{measured}); halve training.batch_size and double training.accumulation, or set '
-            'training.gradient_checkpointing=true, with which the run goes on, or lower model.student.lora_rank; '
+    return (f'out of memory ({text[:200]}{measured}); the run goes on with half of training.batch_size and twice of '
+            'training.accumulation, or with training.gradient_checkpointing=true; a lower model.student.lora_rank needs a '
+            'new run (--restart or another output); an evaluation takes less with a lower evaluation.batch_size; '
             'pdd-train --dry-run shows what a run needs')
 
 # %% ../nbs/25_cli.ipynb #59f490be

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Drawn', 'Tally', 'Clip', 'Inception', 'check_inception', 'clip', 'features', 'clip_cosine', 'reader', 'obeyed',
            'aligned', 'resamples', 'Moments', 'interval', 'fid', 'kid', 'precision_coverage', 'held_out', 'prompts_of',
-           'reference_files', 'real_pictures', 'check_protocol', 'Score', 'colours', 'evaluate', 'result_rows',
+           'reference_files', 'real_pictures', 'check_protocol', 'Score', 'colours', 'evaluate', 'result_rows', 'plain',
            'markdown', 'results_table', 'convergence_step', 'targets', 'run_folder', 'save_grid', 'grid_student',
            'evaluate_run']
 
@@ -32,7 +32,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from .config import DistillConfig, Evaluation, check, find_model, nearest, resolution_of, sizes_of, steps_name, teacher_loras
 from .data import cut_out, image_files, read_image, read_prompts
 from .families import EMBEDDED, LOADING, asset, check_finite, family_of, first_line, hub_reachable, load_whole
-from .folders import MARKER, expand, read_json, read_marker, tidy
+from .folders import MARKER, expand, only_writer, read_json, read_marker, tidy
 from .losses import feature_loss
 from .models import few_step_teacher, load_student, student_folders, student_hash, student_note
 from .sampling import grid_image, require_finite, resize_images, sample_images, save_whole
@@ -668,10 +668,21 @@ def result_rows(results) -> list: # dict of name -> figures, as in what `evaluat
     head = ['model', 'steps', 'guidance', 'NFE', *[c[0] for c in _TABLE]]
     return [head, *[_result_row(name, r, k > 0) for k, (name, r) in enumerate(results.items())]]
 
+# %% ../nbs/14_evaluation.ipynb #f91918f4
+_MARKUP = re.compile(r'[\\`*\[\]<>|~$&]|(?<![^\W_])_|_(?![^\W_])')            # an underscore within a word is none
+
+def plain(value) -> str:
+    "A value as one line of Markdown that shows its text"
+    return _MARKUP.sub(r'\\\g<0>', ' '.join(str(value).split()))
+
 # %% ../nbs/14_evaluation.ipynb #90c24bb8
+def _markdown_row(values) -> str:
+    "One row of a Markdown table"
+    return f"| {' | '.join(map(plain, values))} |"
+
 def markdown(rows) -> str: # lists of values, the first one with the headings
     "A Markdown table"
-    return '\n'.join('| ' + ' | '.join(map(str, r)) + ' |' for r in [rows[0], ['---']*len(rows[0]), *rows[1:]])
+    return '\n'.join(map(_markdown_row, [rows[0], ['---']*len(rows[0]), *rows[1:]]))
 
 # %% ../nbs/14_evaluation.ipynb #9514d5c8
 def results_table(results) -> str: # as for `result_rows`
@@ -795,18 +806,17 @@ def _compared(checkpoint, cfg): # folder of a run or of a student; configuration
         models[f"student, {steps_name(note['num_inference_steps'])}"] = (student, note['num_inference_steps'], note['guidance_scale'])
     return models
 
-# %% ../nbs/14_evaluation.ipynb #75fac104
-def evaluate_run(checkpoint, # folder of a run, all of whose students are evaluated, or of a student without a run
-                 cfg: DistillConfig,
-                 progress=True # show a progress bar
-                ) -> dict:
-    """Evaluate a run's students beside their teacher; writes `evaluation.json` and `grid.png` into the run's folder.
+# %% ../nbs/14_evaluation.ipynb #48630097
+def _discard_parts(run):
+    "Delete what a killed evaluation left half written"
+    for name in ('evaluation.json', 'grid.png'):
+        for part in run.glob(f'.{name}-*-part'):
+            part.unlink()
 
-    Returns what `evaluate` returns, with `student`, `teacher`, `fingerprint` and `targets`."""
-    run = run_folder(checkpoint)
+# %% ../nbs/14_evaluation.ipynb #33d880f8
+def _evaluated(run, cfg, progress): # folder; as for `evaluate_run`
+    "Evaluate a run's students, and write the results"
     folder, note = student_note(run)
-    check_protocol(cfg.evaluation)
-    _check_replaceable(run)
     metrics, student = _run_metrics(run), student_hash(folder)
     models = _compared(run, cfg)
     options = dict(resolution=note['resolution'], negative=cfg.model.teacher.negative_prompt)
@@ -821,6 +831,22 @@ def evaluate_run(checkpoint, # folder of a run, all of whose students are evalua
     save_grid(run/'grid.png', grid_image({name: score.images/255 for name, score in scores.items()}), student)
     _remove_checkpoint(saved)
     return res
+
+# %% ../nbs/14_evaluation.ipynb #75fac104
+def evaluate_run(checkpoint, # folder of a run, all of whose students are evaluated, or of a student without a run
+                 cfg: DistillConfig,
+                 progress=True # show a progress bar
+                ) -> dict:
+    """Evaluate a run's students beside their teacher; writes `evaluation.json` and `grid.png` into the run's folder.
+
+    Returns what `evaluate` returns, with `student`, `teacher`, `fingerprint` and `targets`."""
+    run = run_folder(checkpoint)
+    student_note(run)                                           # `ValueError` if there is none
+    check_protocol(cfg.evaluation)
+    _check_replaceable(run)
+    with only_writer(run, 'checkpoint'):
+        _discard_parts(run)
+        return _evaluated(run, cfg, progress)
 
 # %% ../nbs/14_evaluation.ipynb #c99ab8fd
 Tally = Moments

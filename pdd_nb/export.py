@@ -7,7 +7,7 @@ __all__ = ['Script', 'card_script', 'run_card', 'difference', 'license_of', 'Exp
            'card', 'ldm_name', 'Plan', 'check_output', 'plan_export', 'export', 'push']
 
 # %% ../nbs/23_export.ipynb #759f0095
-import json, logging, re, shutil, subprocess, sys, tempfile
+import html, json, logging, re, shutil, subprocess, sys, tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,9 +20,9 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 from PIL import Image
 
 from .config import Evaluation, load_config, sides, size_name, steps_name
-from .evaluation import markdown, prompts_of, run_folder, save_grid
+from .evaluation import markdown, plain, prompts_of, run_folder, save_grid
 from .families import EMBEDDED, PRECISIONS, family_of, quiet_loading
-from .folders import MARKER, changed_files, check_folder, expand, foreign_files, read_marker, write_folder, write_text
+from .folders import LOCK, MARKER, WRITER, changed_files, check_folder, expand, foreign_files, read_marker, write_folder, write_text
 from .models import load_student, student_folders, student_hash, student_note
 from .report import figures, read_run
 from .state import load_tensors, save_tensors
@@ -127,12 +127,19 @@ def _card_text(folder) -> str:
     "The card of an exported folder"
     return (Path(folder)/'README.md').read_text(encoding='utf-8')
 
+# %% ../nbs/23_export.ipynb #59a78cd3
+def _fenced(text, kind) -> str: # 'python', 'json' or 'yaml'
+    "A text as a block of code, whose fence is longer than any run of backticks in it"
+    longest = max([2, *map(len, re.findall('`+', text))])
+    fence = '`'*(longest + 1)
+    return f'{fence}{kind}\n{text}\n{fence}'
+
 # %% ../nbs/23_export.ipynb #2b3cbda4
 def card_script(folder) -> str:
     "The script that the card of an exported folder prints"
-    found = re.search(r'```python\n(.*?)\n```', _card_text(folder), re.S)
+    found = re.search(r'^(`{3,})python\n(.*?)\n\1$', _card_text(folder), re.S | re.M)
     if not found: raise ValueError(f'{folder}/README.md: no script on the card; export the run again')
-    return found[1]
+    return found[2]
 
 # %% ../nbs/23_export.ipynb #e887e014
 def _run_script(script, folder, cwd): # text; exported folder, for the error; where to run it
@@ -305,13 +312,13 @@ def _figures_section(students) -> list:
     p = done[0].result['protocol']
     runs = {run_folder(s.run): dict(name=s.name, result=s.result) for s in done}        # students of one run are in one result
     table = markdown(figures(list(runs.values())))
-    measured = f"{p['prompts']} prompts of {p['prompts_from']}, {size_name(p['resolution'])} pixels"
-    extractors = f"features: {p['features']}, CLIP: {p['clip']}"
+    measured = f"{p['prompts']} prompts of {plain(p['prompts_from'])}, {size_name(p['resolution'])} pixels"
+    extractors = f"features: {plain(p['features'])}, CLIP: {plain(p['clip'])}"
     explained = ('Value ± half of the 95 % interval; '
                  'paired distance and PSNR are to the first line, from the same noise.')
     return [*([f'Not evaluated: {missing}.'] if missing else []), explained, table,
             f'{measured}, {extractors}. The whole protocol, by which another model can be measured:',
-            f'```json\n{json.dumps(p)}\n```']
+            _fenced(json.dumps(p), 'json')]
 
 # %% ../nbs/23_export.ipynb #70daba2a
 def _intro(students, base) -> str:
@@ -330,7 +337,7 @@ def _intro(students, base) -> str:
 def _grids(students, texts) -> list:
     "The images of teacher and student, and their prompts"
     images = [f'![Teacher and student from the same noise, {s.name}]({s.sub}grid.png)' for s in students if s.grid]
-    return [*images, 'Prompts, from left to right: ' + '; '.join(texts) + '.'] if images else []
+    return [*images, 'Prompts, from left to right: ' + '; '.join(map(plain, texts)) + '.'] if images else []
 
 # %% ../nbs/23_export.ipynb #2e7aa25d
 def _timesteps_line(s: ExportedStudent) -> str:
@@ -350,7 +357,7 @@ def _use_section(students, code, others, # the script; files with other names
     guidance = f'Guidance is part of the student; a scale of {_number(unguided)} adds none.'
     if not folded:
         guidance = 'The guidance scale is an input of the student, as of its teacher.'
-    parts = [f'```python\n{code}\n```', '\n'.join(map(_timesteps_line, students)), guidance]
+    parts = [_fenced(code, 'python'), '\n'.join(map(_timesteps_line, students)), guidance]
     if not others: return parts
     names = ', '.join(f'`{k}`' for k in others)
     how = 'with sampler Euler, scheduler Simple, CFG 1 and the number of steps'
@@ -359,7 +366,7 @@ def _use_section(students, code, others, # the script; files with other names
 # %% ../nbs/23_export.ipynb #8c230010
 def _configuration(s: ExportedStudent) -> str:
     "The configuration of a student's run, folded"
-    return f'<details><summary>Configuration, {s.name}</summary>\n\n```yaml\n{s.config.strip()}\n```\n\n</details>'
+    return f'<details><summary>Configuration, {s.name}</summary>\n\n{_fenced(s.config.strip(), "yaml")}\n\n</details>'
 
 # %% ../nbs/23_export.ipynb #8c230011
 def card(students, # list of `ExportedStudent`
@@ -370,14 +377,14 @@ def card(students, # list of `ExportedStudent`
          unguided=1. # as for `_use_section`
         ) -> ModelCard:
     "The model card"
-    link = f", {licence['license_link']}" if 'license_link' in licence else ''
+    link = f", {html.escape(licence['license_link'])}" if 'license_link' in licence else ''
     facts = [_training_facts(s) for s in students]
     parts = [f'# {repo.split("/")[-1]}', _intro(students, base), *_grids(students, texts),
              '## Use', *_use_section(students, code, others, unguided=unguided),
              '## Figures', *_figures_section(students),
              '## Training', markdown([list(facts[0]), *[list(f.values()) for f in facts]]),
              *map(_configuration, students),
-             '## Licence', f"The teacher's: {licence.get('license_name', licence['license'])}{link}."]
+             '## Licence', f"The teacher's: {plain(licence.get('license_name', licence['license']))}{link}."]
     data = card_data(students, repo, base, licence=licence, prompt=texts[0])
     return ModelCard(f'---\n{data.to_yaml()}\n---\n\n' + '\n\n'.join(parts) + '\n')
 
@@ -547,7 +554,7 @@ def _write_weights(folder, s: ExportedStudent, pipe): # of the student; a pipeli
     if s.note['format'] == 'pipeline':
         with quiet_loading():
             pipe.save_pretrained(folder)
-    else: shutil.copytree(s.folder, folder, ignore=shutil.ignore_patterns(MARKER), dirs_exist_ok=True)
+    else: shutil.copytree(s.folder, folder, ignore=shutil.ignore_patterns(MARKER, LOCK, WRITER), dirs_exist_ok=True)
 
 # %% ../nbs/23_export.ipynb #5f490057
 def _write_other(folder, s: ExportedStudent, pipe, name) -> bool: # of the export; file name
@@ -674,7 +681,7 @@ def push(folder, # what `export` made
     api = HfApi(token=token)
     try:
         api.create_repo(repo_id, private=private, exist_ok=True)
-        return api.upload_folder(repo_id=repo_id, folder_path=folder, ignore_patterns=MARKER)
+        return api.upload_folder(repo_id=repo_id, folder_path=folder, ignore_patterns=[MARKER, LOCK, WRITER])
     except Exception as e:                                              # of the network, of the login, of the hub
         raise ValueError(f"push: {folder} was made and not uploaded ({' '.join(str(e).split())[:200]}); hf auth "
                          "login, and try again") from None

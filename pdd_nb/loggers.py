@@ -7,7 +7,7 @@ __all__ = ['LOGGERS', 'CLASSES', 'FILES', 'ready_loggers', 'TensorBoardLog', 'ML
            'ExperimentLog', 'log_evaluation']
 
 # %% ../nbs/15_loggers.ipynb #79e2b031
-import json, logging, os, re, shutil
+import json, logging, os, shutil
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +18,7 @@ from accelerate.tracking import MLflowTracker, TensorBoardTracker, WandBTracker
 from fastcore.basics import patch
 from PIL import Image
 
-from .config import DistillConfig, all_keys, get_key
+from .config import DistillConfig, all_keys, get_key, no_password
 from .folders import read_json, write_text
 from .models import student_folders, student_hash
 
@@ -30,11 +30,6 @@ def _installed(name: str) -> bool:
     spec = find_spec(name)
     return spec is not None and spec.origin is not None
 
-# %% ../nbs/15_loggers.ipynb #cc6da432
-def _no_password(uri: str) -> str:
-    "An address without user and password"
-    return re.sub('//[^/@]*@', '//', uri)
-
 # %% ../nbs/15_loggers.ipynb #56f0fb7d
 def _check_mlflow():
     "Refuse a server of MLflow that does not answer"
@@ -44,7 +39,7 @@ def _check_mlflow():
     try:
         requests.get(f"{uri.rstrip('/')}/health", timeout=10)
     except requests.RequestException:
-        where = f'no MLflow server answers at {_no_password(uri)}'
+        where = f'no MLflow server answers at {no_password(uri)}'
         raise ValueError(f'training.tracker: {where}; start it, or set MLFLOW_TRACKING_URI to one that runs') from None
 
 # %% ../nbs/15_loggers.ipynb #9d912013
@@ -116,7 +111,7 @@ class MLflowLog:
         self.writer = MLflowTracker('pdd_nb', run_id=id, run_name=folder.resolve().name)
         self.writer.start()
         self.id = self.writer.tracker.info.run_id
-        self.place = f'run {self.id} in {_no_password(mlflow.get_tracking_uri())}'
+        self.place = f'run {self.id} in {no_password(mlflow.get_tracking_uri())}'
 
     def settings(self, values: dict): self.writer.store_init_configuration(values)
 
@@ -233,9 +228,13 @@ def _start(self: ExperimentLog, name: str, id: str | None) -> str: # of a logger
         _log.info('%s: %s', name, logger.place)
     return logger.id
 
+def _reason(error: Exception) -> str:
+    "An exception as one line without passwords"
+    return no_password(' '.join(str(error).split()))[:200]
+
 def _not_started(name: str, id: str | None, error: Exception, note: Path) -> str:
     "The message for a logger that cannot start or continue"
-    reason = ' '.join(str(error).split())[:200]
+    reason = _reason(error)
     if id is None: return f'training.tracker: {name} does not start ({reason})'
     return f'training.tracker: {name} does not continue run {id} ({reason}); delete {note} to start another'
 
@@ -245,7 +244,7 @@ def _close(self: ExperimentLog, logger, status: str): # 'finished', 'failed' or 
     "End the run of a logger"
     try:
         logger.close(status)
-    except Exception as e: _log.warning('%s: the run was not closed (%s)', logger.name, e)
+    except Exception as e: _log.warning('%s: the run was not closed (%s)', logger.name, _reason(e))
 
 # %% ../nbs/15_loggers.ipynb #cecb8674
 @patch
@@ -256,8 +255,7 @@ def _each(self: ExperimentLog, action: Callable): # called with each logger
             action(logger)
         except Exception as e:
             self.live.remove(logger)
-            reason = ' '.join(str(e).split())[:200]
-            _log.warning('%s: %s; the run continues without it, its folder keeps everything', logger.name, reason)
+            _log.warning('%s: %s; the run continues without it, its folder keeps everything', logger.name, _reason(e))
 
 # %% ../nbs/15_loggers.ipynb #311ded9d
 @patch
@@ -310,4 +308,4 @@ def log_evaluation(folder): # of a run
             log.log(figures, step)
             log.image('evaluation', Image.open(folder/'grid.png'), step)
             log.files(student=False)
-    except (OSError, ValueError) as e: _log.warning('the evaluation was not logged: %s', ' '.join(str(e).split()))
+    except (OSError, ValueError) as e: _log.warning('the evaluation was not logged: %s', _reason(e))

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from .config import Evaluation, load_config, size_name, teacher_loras
-from .evaluation import grid_student, markdown, prompts_of, result_rows, run_folder
+from .evaluation import grid_student, markdown, plain, prompts_of, result_rows, run_folder
 from .folders import read_json
 from .models import few_step_teacher, load_student, student_hash, student_note
 from .sampling import grid_image, output_path, sample_images, save_whole
@@ -298,7 +298,7 @@ def report(runs, # folders
     for remark in remarks:
         _log.warning('%s', remark)
     text = _page(title, _body(title, data, remarks, steps_grid([r['folder'] for r in data], steps)))
-    lines = [_MD_MARK, f'# {title}', *remarks, markdown(figures(data)), markdown(target_rows(data))]
+    lines = [_MD_MARK, f'# {plain(title)}', *map(plain, remarks), markdown(figures(data)), markdown(target_rows(data))]
     save_whole(page, lambda f: f.write(text.encode()))
     save_whole(tables, lambda f: f.write(('\n\n'.join(lines) + '\n').encode()))
     return page

@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from .config import sides
 from .families import family_of
+from .folders import names_path
 from .models import load_student, student_note
 from .state import keyed
 
@@ -124,8 +125,9 @@ def save_whole(path, # file to write
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f'.{path.name[:50]}-', suffix='-part', delete=False) as f:
         tmp = Path(f.name)
         try:
-            write(f)
-            f.close()
+            with names_path(path):
+                write(f)
+                f.close()
             tmp.chmod(0o644)
             tmp.replace(path)
         finally: tmp.unlink(missing_ok=True)

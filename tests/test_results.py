@@ -1,18 +1,24 @@
 "What is measured and shown belongs to the student that is there, and nothing of anybody else is replaced."
-import json, math, os, shutil
+import ast, json, math, os, shutil, signal
+from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest, torch
+from huggingface_hub import ModelCard
+from markdown_it import MarkdownIt
 from PIL import Image
 
 from pdd_nb import evaluation, export, report, sampling
 from pdd_nb.config import Evaluation, Model, Student, load_config, save_config
 from pdd_nb.families import asset, family_of, load_pipeline
+from pdd_nb.folders import only_writer
 from pdd_nb.models import Networks, save_student, student_hash
+from killed import killed_at
 
+SLOW = 'slow' in os.environ.get('NB_FLAGS', '')
 SETTINGS = ('device=cpu', 'model.teacher.num_inference_steps=4', 'model.student.num_inference_steps=2', 'model.student.lora_rank=2',
-            'evaluation.prompts=4', 'evaluation.reference=16', 'evaluation.replicates=4', 'data.valid_size=8', 'curriculum.num_regions=2')
+            'evaluation.prompts=4', 'evaluation.batch_size=2', 'evaluation.reference=16', 'evaluation.replicates=4', 'data.valid_size=8', 'curriculum.num_regions=2')
 
 def untrained(folder, seed):
     "A run whose student has random weights"
@@ -213,6 +219,82 @@ def test_an_evaluation_replaces_no_file_of_others(run, monkeypatch):
     with pytest.raises(ValueError, match='in the way'): evaluation.evaluate_run(run, load_config(run/'config.yaml'), progress=False)
     assert json.loads((run/'evaluation.json').read_text(encoding='utf-8')) == dict(mine=1)
 
+# two evaluations, and one that is killed
+
+def forget(run):
+    "A run without its evaluation"
+    for name in ('evaluation.json', 'grid.png'): (run/name).unlink()
+    return run
+
+def in_child(f):
+    "Run a function in a forked process; its exit status"
+    pid = os.fork()
+    if not pid:
+        status = 1
+        try: f(); status = 0
+        finally: os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+def test_the_second_of_two_evaluations_is_refused(run, monkeypatch):
+    "And one of a run that is trained"
+    nothing_is_loaded(monkeypatch)
+    before = (run/'evaluation.json').read_bytes()
+    def second():
+        with pytest.raises(ValueError, match=f'^checkpoint: process {os.getppid()} on .* is writing to {run}; wait for its end'):
+            evaluation.evaluate_run(run, load_config(run/'config.yaml'), progress=False)
+    with only_writer(run): assert in_child(second) == 0
+    assert (run/'evaluation.json').read_bytes() == before
+
+def test_a_killed_evaluation_is_finished_by_the_same_command(run, evaluated, monkeypatch):
+    "Killed between two batches: no half file; the batches before are not drawn again, and the figures are those of the evaluation that nothing happened to"
+    score, every, drawn = evaluation._score_batch, evaluation.evaluate, []
+    monkeypatch.setattr(evaluation, 'evaluate', lambda *a, **k: every(*a, every=0., **k))
+    forget(run)
+    cfg = load_config(run/'config.yaml')
+    every_model = list(evaluation._compared(run, cfg).items())
+    models = dict([every_model[0], every_model[-1]])
+    monkeypatch.setattr(evaluation, '_compared', lambda *_: models)                    # loaded once
+    monkeypatch.setattr(evaluation, '_evaluation_grid', lambda *_: Image.new('RGB', (8, 8)))
+    def child():
+        def killed(*a, idx, **k):
+            if idx.start == 2: os.kill(os.getpid(), signal.SIGKILL)
+            score(*a, idx=idx, **k)
+        evaluation._score_batch = killed
+        evaluation.evaluate_run(run, cfg, progress=False)
+    assert in_child(child) == -signal.SIGKILL
+    assert not (run/'evaluation.json').exists() and not (run/'grid.png').exists() and (run/'checkpoints/evaluation/state.json').exists()
+    monkeypatch.setattr(evaluation, '_score_batch', lambda *a, idx, **k: drawn.append(list(idx)) or score(*a, idx=idx, **k))
+    found = evaluation.evaluate_run(run, cfg, progress=False)
+    whole = json.loads((evaluated[0]/'evaluation.json').read_text(encoding='utf-8'))
+    assert drawn == [[2, 3]]
+    for name in models:
+        figures = whole['results'][name]
+        for key in figures.keys() - {'seconds_per_image', 'speedup'}: assert found['results'][name][key] == pytest.approx(figures[key], rel=1e-4, abs=1e-6, nan_ok=True), key
+    assert not list((run/'checkpoints').iterdir()) and evaluation.grid_student(run/'grid.png') == student_hash(run)
+
+def test_a_kill_while_an_evaluation_is_saved_leaves_no_half_file(run, monkeypatch):
+    "At changes of the file system; the next evaluation removes what is left"
+    figures, grid = json.loads((run/'evaluation.json').read_text(encoding='utf-8')), Image.new('RGB', (8, 8))
+    monkeypatch.setattr(evaluation, '_compared', lambda *_: {})
+    monkeypatch.setattr(evaluation, '_evaluation_grid', lambda *_: grid)
+    def done(models, p, folder, *a, **k):
+        evaluation.save_state(folder, dict(next=4), **{'0': dict(n=torch.ones(1))})
+        return dict(protocol=figures['protocol'], results=figures['results'])
+    monkeypatch.setattr(evaluation, 'evaluate', done)
+    cfg = load_config(run/'config.yaml')
+    def evaluate(): evaluation.evaluate_run(run, cfg, progress=False)
+    def killed(): killed_at(n, ('replace', 'unlink', 'rmdir', 'mkdir', 'chmod', 'fsync')); evaluate()
+    for n in range(0, 1000, 1 if SLOW else 4):
+        forget(run)
+        status = in_child(killed)
+        assert status in (0, 9)
+        if (run/'evaluation.json').exists(): assert json.loads((run/'evaluation.json').read_text(encoding='utf-8'))['results'] == figures['results']
+        if (run/'grid.png').exists(): assert evaluation.grid_student(run/'grid.png') == student_hash(run)
+        evaluate()
+        assert not [p for p in run.rglob('.*') if p.name not in ('.pdd_nb.json', '.lock', '.writer')]
+        if not status: break
+    assert n > 10
+
 # file names that a user gives
 
 @pytest.mark.parametrize('name, says', [('x.txt', 'output: expected a file name that ends in'), ('x', 'output: expected a file name'), ('x'*300 + '.png', 'File name too long'),
@@ -290,3 +372,63 @@ def test_an_export_replaces_what_it_wrote_and_nobody_changed(run, tmp_path, monk
     (out/'grid.png').write_bytes(b'mine')
     with pytest.raises(ValueError, match='grid.png is in the way, and no export wrote it'): export.export(run, out)
     assert (out/'grid.png').read_bytes() == b'mine'
+
+# text of users
+
+HOSTILE = ['<script>alert(1)</script>', '<img src=x onerror=alert(1)>', '[a](javascript:alert(1)) ![b](http://x/y.png)', '``` |a|b| **bold** _x_ ~~y~~ $z$ <http://x>', '</pre></details><h1>big',
+           '&lt;b&gt; \\ "quoted" \'', 'right \u202e to left \U0001f600 e\u0301 \x07\x1b[31m', "x'''+__import__('os').system('touch ran')+'''", '---', '# a', '```python', 'a star '*99]
+
+class Tags(HTMLParser):
+    "The elements, the addresses and the text of a page"
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.links, self.text = set(), [], ''
+        self.feed(page)
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        assert not [k for k, _ in attrs if k.startswith('on')], attrs
+        self.links += [v for k, v in attrs if k in ('href', 'src')]
+    def handle_data(self, data): self.text += data
+
+def rendered(text): return Tags(MarkdownIt('commonmark').enable('table').render(text))
+
+def shown(prompt): return ' '.join(prompt.split())
+
+@pytest.fixture
+def hostile(run, tmp_path):
+    "A run with the name, the negative prompt and the prompts of an enemy"
+    run = run.rename(run.with_name("<script>alert(2)<!script> |x| [y](javascript:z)"))
+    (tmp_path/'p.txt').write_text('\n'.join(HOSTILE), encoding='utf-8')
+    cfg = load_config(run/'config.yaml', f'evaluation.prompts_from={tmp_path/"p.txt"}')
+    cfg.model.teacher.negative_prompt = '\n'.join(HOSTILE)
+    save_config(cfg, run/'config.yaml')
+    return run
+
+@pytest.mark.parametrize('prompt', [None, '\n'.join(HOSTILE), 'a\n```python\nimport os\nos.abort()\n```\nb'])
+def test_a_card_shows_prompts_as_text(hostile, tmp_path, prompt):
+    "In Markdown, in its metadata, and in its script, which is what it was"
+    plan = export.plan_export([hostile], 'me/student', None, False, licence=None, prompt=prompt)
+    texts = plan.texts if prompt else [*plan.texts, *HOSTILE]
+    note = plan.students[0].note | dict(timesteps=[999., 499.])
+    plan.students[0].note = note
+    for text in texts:
+        code = export.Script(plan.repo, plan.base, [note], text).text()
+        card = export.card(plan.students, plan.repo, plan.base, licence=plan.licence, code=code, texts=[text, *texts])
+        card.save(tmp_path/'README.md')
+        assert export.card_script(tmp_path) == code
+        drawn, = [c for c in ast.walk(ast.parse(code)) if isinstance(c, ast.Call) and any(k.arg == 'prompt' for k in c.keywords)]
+        assert next(k.value.value for k in drawn.keywords if k.arg == 'prompt') == text
+        assert not [c for c in ast.walk(ast.parse(code)) if isinstance(c, ast.Name) and c.id in ('os', '__import__')]
+        assert ModelCard.load(tmp_path/'README.md').data.widget[0]['text'] == text
+        page = rendered(card.text)
+        assert page.tags <= {'h1', 'h2', 'p', 'img', 'pre', 'code', 'ul', 'li', 'table', 'thead', 'tbody', 'tr', 'th', 'td', 'details', 'summary'}, page.tags
+        assert page.links == ['grid.png']
+        for t in texts: assert shown(t) in shown(page.text), t
+
+def test_a_report_shows_names_and_settings_as_text(hostile, tmp_path, monkeypatch):
+    monkeypatch.setattr(report, 'steps_grid', lambda runs, steps: Image.new('RGB', (8, 8)))
+    shutil.rmtree(hostile/'logs', ignore_errors=True)
+    page = report.report([hostile, shutil.copytree(hostile, tmp_path/'b')], tmp_path/'a.html')
+    for found in (Tags(page.read_text(encoding='utf-8')), rendered(page.with_suffix('.md').read_text(encoding='utf-8'))):
+        assert not found.tags & {'script', 'a', 'iframe', 'h4'} and all(v.startswith('data:image/png') for v in found.links), found.tags
+        assert hostile.name in found.text
