@@ -1,4 +1,4 @@
-"Ends a process, or the use of a folder, at a chosen change of the file system."
+"Ends a process, or takes a folder away, at a chosen change of the file system."
 import builtins, errno, io, os
 from contextlib import contextmanager
 from pathlib import Path

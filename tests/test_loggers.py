@@ -27,11 +27,13 @@ def wait_for(url, log):
         except OSError: time.sleep(.4)
     raise AssertionError(log.read_text()[-3000:])
 
+SECRETS = dict(HF_TOKEN='hf_q7w8e9r0t1', WANDB_API_KEY='5f4dcc3b5aa765d61d8327deb882cf99abcdef01', PASSWORD='pq9secret8z')
+
 @pytest.fixture(scope='module')
 def logged(server, tmp_path_factory):
     "A run in all loggers, cut between two checkpoints, resumed by `pdd-train`, and evaluated: its folder, and the result of the command"
     d, (url, log) = tmp_path_factory.mktemp('runs')/'logged', server
-    env = {**os.environ, 'MLFLOW_TRACKING_URI': url, 'WANDB_MODE': 'offline', **{f'WANDB_{k}_DIR': str(d.parent/k) for k in ('DATA', 'CACHE', 'CONFIG')}}
+    env = {**os.environ, **SECRETS, 'MLFLOW_TRACKING_URI': url.replace('//', f'//me:{SECRETS["PASSWORD"]}@'), 'WANDB_MODE': 'offline', **{f'WANDB_{k}_DIR': str(d.parent/k) for k in ('DATA', 'CACHE', 'CONFIG')}}
     args = [f'output={d}', *TINY, 'training.batch_size=4', 'training.checkpoint_every=3', 'evaluation.prompts=4', 'evaluation.reference=16', 'evaluation.replicates=4']
     script = d.with_name('cut.py')
     script.write_text(f'from pdd_nb.config import load_config\nfrom pdd_nb.trainer import Trainer\nt = Trainer(load_config("default", "training.tracker=all", *{args}), quiet=True)\nt.run(stop_at=5)')
@@ -42,6 +44,7 @@ def logged(server, tmp_path_factory):
     r = subprocess.run([bin/'pdd-train', '--tracker', 'all', '--json', *args], capture_output=True, text=True, env=env); assert r.returncode == 0, (r.stdout + r.stderr)[-3000:]
     assert json.loads((d/'tracking.json').read_text(encoding='utf-8')) == first and set(first) == {'tensorboard', 'mlflow', 'wandb'}
     assert 'WARNING' not in r.stderr and 'Traceback' not in r.stderr, r.stderr
+    d.with_name('errors').write_text(r.stderr)
     return d, json.loads(r.stdout)                                     # nothing but the result is there
 
 def curves(folder):
@@ -104,6 +107,25 @@ def test_wandb_offline(logged):
     assert {'config.yaml', 'metrics.jsonl', 'evaluation.json', 'report.html', 'plots/divergence.png'} <= files and any(f.startswith('media/images/samples') for f in files)
     model, = [r.artifact for r in found if r.HasField('artifact')]
     assert model.type == 'model' and 'student.json' in {c.path for c in model.manifest.contents}
+
+def test_no_token_reaches_a_file_or_the_terminal(logged):
+    "Those of the environment, and the password in the address of the server: none is in the folder of the run, in those of its loggers, or on standard error"
+    d, result = logged
+    assert (d/'report.html').exists() and list(d.glob('wandb/*')) and list(d.glob('logs/*'))
+    found = [(p, name) for p in d.parent.rglob('*') if p.is_file() for name, secret in SECRETS.items() if secret.encode() in p.read_bytes()]
+    assert not found and not [name for name, secret in SECRETS.items() if secret in json.dumps(result)]
+    assert 'run ' in (d.with_name('errors')).read_text()                    # where MLflow has it
+
+@pytest.mark.parametrize('key', ('output', 'data.encoded', 'data.source', 'model.teacher.name', 'model.teacher.loras', 'evaluation.prompts_from', 'evaluation.reference_from', 'evaluation.clip', 'evaluation.features'))
+@pytest.mark.parametrize('address', ('https://me:pq9secret8z@host/run', 's3://me:pq9secret8z@bucket/a.tar', 'hf:https://me:pq9secret8z@host/a'))
+def test_an_address_with_a_password_is_refused_and_not_shown(tmp_path, monkeypatch, capsys, key, address):
+    from pdd_nb.cli import main
+    monkeypatch.chdir(tmp_path)
+    value = f'{{"{address}": 1.0}}' if key.endswith('loras') else address
+    with pytest.raises(SystemExit) as e: main(['pdd-train', '--quiet', 'output=run', f'{key}={value}'])
+    told = capsys.readouterr().err
+    assert e.value.code == 2 and told.startswith(f'pdd-train: {key}: ') and told.count('\n') == 1 and 'pq9secret8z' not in told, told
+    assert not list(tmp_path.iterdir())
 
 def test_mlflow_without_a_server(tmp_path, monkeypatch):
     "A file in the working folder"

@@ -1,14 +1,14 @@
 """A training run is killed, signalled and cut off from its disk; after the same command again, all is as in the run that nothing happened to.
 
 With NB_FLAGS=slow: 100 random kills instead of 2, more places and signals and sizes of disk, a soak of 20,000 updates."""
-import json, os, random, resource, shutil, signal, subprocess, sys, time
+import json, os, pickle, random, resource, shutil, signal, subprocess, sys, time
 from pathlib import Path
 
 import pytest, torch
 
 from pdd_nb.runs import Interrupted, is_finished
 from pdd_nb.state import load_state
-from killed import killed_at
+from killed import failing_at, killed_at
 from small import SMALL, quick, save_teacher
 
 SLOW = 'slow' in os.environ.get('NB_FLAGS', '')
@@ -75,6 +75,16 @@ def step_of(folder):
     path = folder/'checkpoints/last/state.json'
     return json.loads(path.read_text())['step'] if path.exists() else 0
 
+@pytest.fixture(autouse=True)
+def no_pickles(monkeypatch):
+    "No run of these tests may read or write a pickle"
+    for module, name in ((torch, 'save'), (torch, 'load'), (pickle, 'dump'), (pickle, 'load')):
+        monkeypatch.setattr(module, name, lambda *a, **k: pytest.fail('a pickle'))
+
+def test_no_file_of_a_run_is_a_pickle(home):
+    with pytest.raises(pytest.fail.Exception): torch.load(home/'whole/config.yaml')       # so it is in each test of this file
+    assert {p.suffix for p in (home/'whole').rglob('*') if p.is_file()} == {'', '.json', '.jsonl', '.yaml', '.safetensors', '.png'}
+
 # the same again
 
 def test_the_same_configuration_and_seed_give_the_same_bits(home, tmp_path):
@@ -133,6 +143,26 @@ def test_killed_where_a_file_is_half_written_or_moved(home, tmp_path):
     assert status == 0 and statuses > 1
     assert_same(home/'whole', tmp_path/'run')
     assert not leftovers(tmp_path/'run')
+
+def test_a_kill_costs_at_most_the_updates_since_the_last_checkpoint(home, tmp_path):
+    "One run, killed after a training step and before its checkpoint, and resumed, again and again"
+    d, done, sessions = tmp_path/'run', tmp_path/'done', []
+    def child(at):
+        from pdd_nb.trainer import Trainer
+        step = Trainer.train_step
+        def noted(self):
+            step(self)
+            with open(done, 'a') as f: f.write(f'{self.step}\n')
+            if self.step == at: os.kill(os.getpid(), signal.SIGKILL)
+        Trainer.train_step = noted
+        train(home, d)
+    for at in (1, *(range(2, 10) if SLOW else (4, 5)), *[0]*SLOW):
+        done.unlink(missing_ok=True)
+        assert wait(fork(lambda: child(at))) == (-signal.SIGKILL if at else 0)
+        sessions.append([int(line) for line in done.read_text().split()])
+    redone = [first[-1] - second[0] + 1 for first, second in zip(sessions, sessions[1:])]
+    print(f'{redone} updates redone')
+    assert max(redone) == 2 and min(redone) >= 0                              # training.checkpoint_every
 
 # damaged
 
@@ -262,18 +292,36 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_elsewhere(home, tmp_path):
         finally: subprocess.run(['umount', disk], check=True)
     assert failed >= (3 if SLOW else 1)
 
-def test_a_folder_that_vanishes_is_one_line(home, tmp_path, monkeypatch):
-    from pdd_nb.trainer import Trainer
-    step, d = Trainer.train_step, tmp_path/'run'
-    def vanish(self):
-        if self.step == 3: os.rename(d, tmp_path/'moved')
-        step(self)
-    monkeypatch.setattr(Trainer, 'train_step', vanish)
-    with pytest.raises((OSError, ValueError), match=str(d)): train(home, d)
-    monkeypatch.undo()
-    shutil.rmtree(d, ignore_errors=True); os.rename(tmp_path/'moved', d)
+def read_only_or_gone(home, tmp_path, n, gone):
+    "From the n-th change of the file system on a run's folder is read-only, or it vanishes there; the number of changes. Afterwards it is as it was"
+    from pdd_nb.cli import user_error
+    d, away = tmp_path/f'run{n}', tmp_path/'away'
+    def vanish():
+        if d.exists(): os.rename(d, away)
+    try:
+        with failing_at(n, d, vanish if gone else None) as count: train(home, d)
+        assert gone and not away.exists() or count[0] < n                       # the folder was not made yet, or this was too late
+    except (OSError, ValueError) as e:
+        told = user_error(e)
+        assert told and str(d) in told and '\n' not in told, told
+    if away.exists():
+        shutil.rmtree(d, ignore_errors=True)
+        os.rename(away, d)
+    if step_of(d): load_state(d/'checkpoints/last')
     train(home, d)
     assert_same(home/'whole', d)
+    assert not leftovers(d)
+    shutil.rmtree(d)
+    return count[0]
+
+@pytest.mark.parametrize('gone', (False, True), ids=('read-only', 'gone'))
+def test_a_folder_that_becomes_read_only_or_vanishes_is_one_line(home, tmp_path, gone):
+    "At a change of the file system: none later is lost, and the run goes on to the bit when the folder is back"
+    tried = 0
+    for n in range(2, 1000, 9) if SLOW else (130,):
+        tried += 1
+        if read_only_or_gone(home, tmp_path, n, gone) < n: break
+    print(f'{tried} moments')
 
 # bad numbers
 
@@ -304,6 +352,34 @@ def test_an_update_that_is_not_finite_is_skipped_and_counted(home, tmp_path, mon
     assert_same(whole, cut)
     lines = [json.loads(line) for line in (whole/'metrics.jsonl').read_text().splitlines()]
     assert {m['stage']: m.get('skipped') for m in lines if 'loss' in m} == {0: 1, 1: None}
+
+def test_matching_skips_and_counts_the_updates_of_both_networks(home, tmp_path, monkeypatch):
+    "Of noise that is not finite, in a batch of the fake score and in one of the student, whose images the fake score gets too"
+    from pdd_nb.config import stages
+    from pdd_nb.matching import Match
+    from pdd_nb.trainer import Trainer
+    draw, step, changed, d = Match.draw, Trainer.train_step, [], tmp_path/'run'
+    def spoilt(self, n, *args, **k):
+        draws = draw(self, n, *args, **k)
+        if (n, draws.role) in ((1, 'fake'), (3, 'student')): draws.start[0] = float('nan')
+        return draws
+    def noted(self):
+        before = {role: [w.detach().clone() for w in self.nets.weights(role).values()] for role in ('student', 'fake')}
+        step(self)
+        changed.append({role for role, ws in before.items() if not all(map(torch.equal, ws, self.nets.weights(role).values()))})
+    monkeypatch.setattr(Match, 'draw', spoilt)
+    monkeypatch.setattr(Trainer, 'train_step', noted)
+    cfg = configuration(home, d, *MATCHED, 'distillation.matching.updates=[4]')
+    for stop in (5, None):                                                      # a checkpoint has the counts
+        trainer = Trainer(cfg, quiet=True, stages=stages(cfg)[-1:])
+        trainer.run(stop_at=stop)
+    both = {'student', 'fake'}
+    assert changed == [{'fake'}, set(), both, set(), both, both]
+    assert {role: int(u.skipped) for role, u in trainer.objective.updaters.items()} == dict(student=1, fake=2)
+    lines = [json.loads(line) for line in (d/'metrics.jsonl').read_text().splitlines()]
+    assert [(m['step'], m.get('skipped')) for m in lines if 'loss' in m] == [(2, 1), (4, 3), (6, 3)]
+    numbers = [v for m in lines for v in m.values() if isinstance(v, float)]
+    assert torch.tensor(numbers).isfinite().all()
 
 def test_updates_that_are_never_finite_end_the_run(home, tmp_path, monkeypatch):
     spoilt(monkeypatch, range(2, 100))
@@ -346,19 +422,6 @@ def test_a_divergence_ends_the_run_after_the_last_return(home, tmp_path, monkeyp
     with pytest.raises(ValueError, match='training.lr: training diverged by step 5: the output term is not finite'): train(home, tmp_path/'run', *SPIKES)
     lines = [json.loads(line) for line in (tmp_path/'run/metrics.jsonl').read_text().splitlines()]
     assert step_of(tmp_path/'run') == 4 and lines[-1]['rollback'] == 2
-
-# no pickles
-
-def test_a_run_and_its_resumption_read_and_write_no_pickle(home, tmp_path, monkeypatch):
-    import pickle
-    from pdd_nb.trainer import Trainer
-    for module, name in ((torch, 'save'), (torch, 'load'), (pickle, 'dump'), (pickle, 'load')): monkeypatch.setattr(module, name, lambda *a, **k: pytest.fail('a pickle'))
-    d = tmp_path/'run'
-    Trainer(configuration(home, d), quiet=True).run(stop_at=7)
-    train(home, d)
-    assert_same(home/'whole', d)
-    kinds = {p.suffix for p in d.rglob('*') if p.is_file()}
-    assert kinds == {'', '.json', '.jsonl', '.yaml', '.safetensors', '.png'}, kinds
 
 # a soak
 
