@@ -174,6 +174,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'pdd_nb.config.between': ('config.html#between', 'pdd_nb/config.py'),
                                'pdd_nb.config.check': ('config.html#check', 'pdd_nb/config.py'),
                                'pdd_nb.config.check_files': ('config.html#check_files', 'pdd_nb/config.py'),
+                               'pdd_nb.config.check_local': ('config.html#check_local', 'pdd_nb/config.py'),
                                'pdd_nb.config.check_quantizer': ('config.html#check_quantizer', 'pdd_nb/config.py'),
                                'pdd_nb.config.check_writable': ('config.html#check_writable', 'pdd_nb/config.py'),
                                'pdd_nb.config.choices': ('config.html#choices', 'pdd_nb/config.py'),

@@ -8,8 +8,9 @@ __all__ = ['SEED', 'NAMES', 'COUNTS', 'AMOUNTS', 'FALLING', 'SIZES', 'FILLED', '
            'resolution_of', 'size_name', 'nearest', 'Student', 'Model', 'Matching', 'Distillation', 'Curriculum',
            'Data', 'Training', 'Evaluation', 'DistillConfig', 'all_keys', 'get_key', 'choices', 'config_from',
            'override', 'halvings', 'steps_name', 'Stage', 'for_each', 'teacher_loras', 'stages', 'students',
-           'expand_paths', 'check', 'shipped', 'config_path', 'load_config', 'save_config', 'no_password', 'is_file',
-           'is_folder', 'protocol_from', 'check_writable', 'find_model', 'check_quantizer', 'check_files']
+           'expand_paths', 'check', 'shipped', 'config_path', 'load_config', 'save_config', 'no_password',
+           'check_local', 'is_file', 'is_folder', 'protocol_from', 'check_writable', 'find_model', 'check_quantizer',
+           'check_files']
 
 # %% ../nbs/00_config.ipynb #38704a98
 import difflib, json, math, os, re, stat
@@ -566,10 +567,15 @@ def save_config(c: DistillConfig, path):
     text = yaml.safe_dump(asdict(c), sort_keys=False, allow_unicode=True)
     Path(path).write_text(text, encoding='utf-8')
 
-# %% ../nbs/00_config.ipynb #a253ebed
+# %% ../nbs/00_config.ipynb #92f3de68
 def no_password(text) -> str:
     "A text in which addresses have no user and no password"
     return re.sub('//[^/@\\s]*@', '//', str(text))
+
+# %% ../nbs/00_config.ipynb #4a6ad0db
+def check_local(key, path, what='a folder'): # for errors
+    "`ValueError` for an address in the place of a path"
+    if '://' in str(path): raise ValueError(f'{key}: expected {what} on this machine, got an address ({no_password(path)})')
 
 # %% ../nbs/00_config.ipynb #9e93c951
 def _stat(key, path):
@@ -608,7 +614,7 @@ def protocol_from(path, c: DistillConfig): # an `evaluation.json`
 # %% ../nbs/00_config.ipynb #86493cd5
 def check_writable(key, path):
     "Can a folder be made, or written, at this path?"
-    if '://' in str(path): raise ValueError(f'{key}: expected a folder on this machine, got an address ({no_password(path)})')
+    check_local(key, path)
     there = _stat(key, path)
     if there is not None and not stat.S_ISDIR(there.st_mode):
         raise ValueError(f'{key}: {path} is a file; expected a folder')
@@ -687,6 +693,7 @@ def check_quantizer(key='model.teacher.quantize'): # for errors
 def check_files(c: DistillConfig):
     "Refuse, in one line with its key, an output that cannot be written, and a teacher or evaluation files that are missing"
     check_writable('output', c.output)
+    check_local('data.source', c.data.source, 'a folder or files')
     if c.data.encoded and not is_folder('data.encoded', c.data.encoded):
         check_writable('data.encoded', c.data.encoded)
     find_model(c.model.teacher.name)
