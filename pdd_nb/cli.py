@@ -532,9 +532,9 @@ def _out_of_memory(text: str) -> str: # of the exception
     peak = torch.cuda.max_memory_allocated()/2**30 if torch.cuda.is_available() else 0
     measured = f', {peak:.1f} GiB at the peak' if peak else ''
     return (f'out of memory ({text[:200]}{measured}); the run goes on with half of training.batch_size and twice of '
-            'training.accumulation, or with training.gradient_checkpointing=true; a lower model.student.lora_rank needs a '
-            'new run (--restart or another output); an evaluation takes less with a lower evaluation.batch_size; '
-            'pdd-train --dry-run shows what a run needs')
+            'training.accumulation, or with training.gradient_checkpointing=true; a lower model.student.lora_rank '
+            'needs a new run (--restart or another output); an evaluation takes less with a lower '
+            'evaluation.batch_size; pdd-train --dry-run shows what a run needs')
 
 # %% ../nbs/25_cli.ipynb #59f490be
 def user_error(e: BaseException) -> str | None: # the line to print, or `None` for an error of the program

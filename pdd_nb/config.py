@@ -575,7 +575,8 @@ def no_password(text) -> str:
 # %% ../nbs/00_config.ipynb #4a6ad0db
 def check_local(key, path, what='a folder'): # for errors
     "`ValueError` for an address in the place of a path"
-    if '://' in str(path): raise ValueError(f'{key}: expected {what} on this machine, got an address ({no_password(path)})')
+    if '://' in str(path):
+        raise ValueError(f'{key}: expected {what} on this machine, got an address ({no_password(path)})')
 
 # %% ../nbs/00_config.ipynb #9e93c951
 def _stat(key, path):

@@ -22,7 +22,8 @@ from PIL import Image
 from .config import Evaluation, load_config, sides, size_name, steps_name
 from .evaluation import markdown, plain, prompts_of, run_folder, save_grid
 from .families import EMBEDDED, PRECISIONS, family_of, quiet_loading
-from .folders import LOCK, MARKER, WRITER, changed_files, check_folder, expand, foreign_files, read_marker, write_folder, write_text
+from .folders import LOCK, MARKER, WRITER, changed_files, check_folder, expand, foreign_files, read_marker
+from .folders import write_folder, write_text
 from .models import load_student, student_folders, student_hash, student_note
 from .report import figures, read_run
 from .state import load_tensors, save_tensors
