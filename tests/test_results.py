@@ -247,14 +247,13 @@ def test_the_second_of_two_evaluations_is_refused(run, monkeypatch):
 
 def test_a_killed_evaluation_is_finished_by_the_same_command(run, evaluated, monkeypatch):
     "Killed between two batches: no half file; the batches before are not drawn again, and the figures are those of the evaluation that nothing happened to"
-    score, every, drawn = evaluation._score_batch, evaluation.evaluate, []
-    monkeypatch.setattr(evaluation, 'evaluate', lambda *a, **k: every(*a, every=0., **k))
+    score, score_models, drawn = evaluation._score_batch, evaluation._score_models, []
+    monkeypatch.setattr(evaluation, '_score_models', lambda *a, **k: score_models(*a, **k, every=0.))
     forget(run)
     cfg = load_config(run/'config.yaml')
     every_model = list(evaluation._compared(run, cfg).items())
     models = dict([every_model[0], every_model[-1]])
     monkeypatch.setattr(evaluation, '_compared', lambda *_: models)                    # loaded once
-    monkeypatch.setattr(evaluation, '_evaluation_grid', lambda *_: Image.new('RGB', (8, 8)))
     def child():
         def killed(*a, idx, **k):
             if idx.start == 2: os.kill(os.getpid(), signal.SIGKILL)
@@ -276,11 +275,12 @@ def test_a_kill_while_an_evaluation_is_saved_leaves_no_half_file(run, monkeypatc
     "At changes of the file system; the next evaluation removes what is left"
     figures, grid = json.loads((run/'evaluation.json').read_text(encoding='utf-8')), Image.new('RGB', (8, 8))
     monkeypatch.setattr(evaluation, '_compared', lambda *_: {})
-    monkeypatch.setattr(evaluation, '_evaluation_grid', lambda *_: grid)
+    monkeypatch.setattr(evaluation, 'grid_image', lambda *_: grid)
+    monkeypatch.setattr(evaluation, '_measured', lambda *_: dict(protocol=figures['protocol'], results=figures['results']))
     def done(models, p, folder, *a, **k):
         evaluation.save_state(folder, dict(next=4), **{'0': dict(n=torch.ones(1))})
-        return dict(protocol=figures['protocol'], results=figures['results'])
-    monkeypatch.setattr(evaluation, 'evaluate', done)
+        return {}, ''
+    monkeypatch.setattr(evaluation, '_score_models', done)
     cfg = load_config(run/'config.yaml')
     def evaluate(): evaluation.evaluate_run(run, cfg, progress=False)
     def killed(): killed_at(n, ('replace', 'unlink', 'rmdir', 'mkdir', 'chmod', 'fsync')); evaluate()
