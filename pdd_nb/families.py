@@ -715,6 +715,12 @@ class EvenFlow(SD3):
 
     def grid(self, n): return scheduler_grid(self.scheduler(), n, sigmas=torch.linspace(1, 1/n, n).numpy(), mu=self.mu())
 
+# %% ../nbs/08_families.ipynb #29245db1
+@patch
+def noise_level(self: EvenFlow, net, t: Tensor): # timesteps `(b,)`
+    "Timesteps as a share of 1000, rounded as the pipeline rounds them in the network's precision"
+    return t.to(next(net.parameters()).dtype)/1000
+
 # %% ../nbs/08_families.ipynb #047adbb7
 class Flux(EvenFlow):
     "FLUX.1: packed latents, and a guidance scale that is an input of the network"
@@ -751,7 +757,7 @@ def predict(self: Flux, net, x: Tensor, t: Tensor, cond, w=None): # as `Family.p
     text, (h, v) = cond['prompt_embeds'], x.shape[-2:]
     places = dict(img_ids=_positions(h, v, x.device), txt_ids=torch.zeros(text.shape[1], 3, device=x.device))
     w = w if self.distilled else None
-    out = net(self.pack(x), text, cond['pooled_prompt_embeds'], t/1000, guidance=w, **places).sample
+    out = net(self.pack(x), text, cond['pooled_prompt_embeds'], self.noise_level(net, t), guidance=w, **places).sample
     return self.unpack(out, h, v)
 
 # %% ../nbs/08_families.ipynb #2a1714cc
@@ -800,7 +806,7 @@ class Chroma(Flux):
         mask = torch.cat([cond['prompt_attention_mask'], torch.ones_like(packed[..., 0])], 1)
         checkpoints = _masked_checkpoints(net, mask) if net.gradient_checkpointing else nullcontext()
         with checkpoints:
-            out = net(packed, text, t/1000, attention_mask=mask, **places).sample
+            out = net(packed, text, self.noise_level(net, t), attention_mask=mask, **places).sample
         return self.unpack(out, h, v)
 
 # %% ../nbs/08_families.ipynb #2f267bd3
@@ -882,7 +888,7 @@ def predict(self: Flux2Klein, net, x: Tensor, t: Tensor, cond, w=None): # as `Fa
     places = dict(img_ids=torch.stack([o(rows), rows//v, rows % v, o(rows)], 1),
                   txt_ids=torch.stack([o(words), o(words), o(words), words], 1))
     scale = w if self.distilled else None
-    out = net(x.flatten(2).mT, cond['prompt_embeds'], t/1000, guidance=scale, **places).sample
+    out = net(x.flatten(2).mT, cond['prompt_embeds'], self.noise_level(net, t), guidance=scale, **places).sample
     return self.unpack(out, h, v)
 
 # %% ../nbs/08_families.ipynb #aa807775
@@ -955,7 +961,7 @@ def predict(self: QwenImage, net, x: Tensor, t: Tensor, cond, w=None): # as `Fam
     "The denoiser's flow `(b,c,h,w)`"
     b, _, h, v = x.shape
     text = dict(encoder_hidden_states=cond['prompt_embeds'], encoder_hidden_states_mask=cond['prompt_embeds_mask'])
-    out = net(self.pack(x), timestep=t/1000, img_shapes=[[(1, h//2, v//2)]]*b, **text).sample
+    out = net(self.pack(x), timestep=self.noise_level(net, t), img_shapes=[[(1, h//2, v//2)]]*b, **text).sample
     return self.unpack(out, h, v)
 
 # %% ../nbs/08_families.ipynb #486f299b
@@ -1015,7 +1021,9 @@ class AuraFlow(EvenFlow):
         mask = torch.ones(len(cond['prompt_embeds']), 1)    # asked for, and not used
         return given | dict(prompt_attention_mask=mask, negative_prompt_attention_mask=mask)
 
-    def predict(self, net, x, t, cond, w=None): return net(x, cond['prompt_embeds'], t/1000).sample
+    def noise_level(self, net, t): return (t/1000).to(next(net.parameters()).dtype)     # divided first
+
+    def predict(self, net, x, t, cond, w=None): return net(x, cond['prompt_embeds'], self.noise_level(net, t)).sample
 
     def blocks(self): return [f'joint_transformer_blocks.{len(self.net.joint_transformer_blocks)//2}']
 
