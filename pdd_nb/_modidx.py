@@ -651,6 +651,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'pdd_nb.families.Family._fits': ('families.html#family._fits', 'pdd_nb/families.py'),
                                  'pdd_nb.families.Family._guidance_embedding': ( 'families.html#family._guidance_embedding',
                                                                                  'pdd_nb/families.py'),
+                                 'pdd_nb.families.Family._states': ('families.html#family._states', 'pdd_nb/families.py'),
                                  'pdd_nb.families.Family._texts': ('families.html#family._texts', 'pdd_nb/families.py'),
                                  'pdd_nb.families.Family.add_adapter': ('families.html#family.add_adapter', 'pdd_nb/families.py'),
                                  'pdd_nb.families.Family.add_guidance_input': ( 'families.html#family.add_guidance_input',

@@ -213,6 +213,15 @@ def _encode(self: Family, prompts, **options):
     return {k: v for k, v in zip(self.returns, got) if k and torch.is_tensor(v)}
 
 @patch
+def _states(self: Family, prompts, **options):
+    "The same; `ValueError` if the text encoder lacks a token or a layer that is asked of it"
+    try:
+        return self._encode(prompts, **options)
+    except IndexError as e:
+        raise ValueError(f'model.teacher.name: {self.name}: its text encoder cannot read a prompt ({first_line(e)}); '
+                         'give the one that belongs to its tokenizer and its pipeline') from None
+
+@patch
 @torch.no_grad()
 def encode(self: Family, prompts, batch=256) -> dict:
     "Conditions `(n,...)` of `n` prompts"
@@ -220,7 +229,7 @@ def encode(self: Family, prompts, batch=256) -> dict:
     with self.reading(), self.counting_cut(), quiet_loading():
         self.cut.append((len(prompts), self.too_long(prompts)))
         for i in range(0, len(prompts), batch):
-            parts.append(self._encode(prompts[i:i + batch]))
+            parts.append(self._states(prompts[i:i + batch]))
     names = [k for k in parts[0] if not k.startswith('negative_')]
     return {k: torch.cat([p[k] for p in parts]) for k in names}
 
@@ -234,7 +243,7 @@ def null(self: Family, negative='') -> dict: # a negative prompt
         _log.warning(f'model.teacher.negative_prompt: the text encoder reads its first {limit} tokens alone')
     texts = [negative] if negative else self.no_negative
     with self.reading(), quiet_loading():
-        got = self._encode([''], do_classifier_free_guidance=True, negative_prompt=texts)
+        got = self._states([''], do_classifier_free_guidance=True, negative_prompt=texts)
     return {k.removeprefix('negative_'): v for k, v in got.items() if k.startswith('negative_')}
 
 # %% ../nbs/08_families.ipynb #94113ef3
@@ -651,6 +660,7 @@ class PixArtSigma(Family):
     targets = ('to_q', 'to_k', 'to_v', 'to_out.0', 'ff.net.0.proj', 'ff.net.2', 'linear', 'linear_1', 'linear_2',
                'proj', 'proj_out')
     returns = ('prompt_embeds', 'prompt_attention_mask', 'negative_prompt_embeds', 'negative_prompt_attention_mask')
+    options = dict(do_classifier_free_guidance=False, clean_caption=True)       # as in the pipeline's call
     call = dict(use_resolution_binning=False)
     no_negative, latent_multiple, constructor_options, by_peft = '', 2, {}, True
 
@@ -715,7 +725,7 @@ class EvenFlow(SD3):
 
     def grid(self, n): return scheduler_grid(self.scheduler(), n, sigmas=torch.linspace(1, 1/n, n).numpy(), mu=self.mu())
 
-# %% ../nbs/08_families.ipynb #29245db1
+# %% ../nbs/08_families.ipynb #c7498644
 @patch
 def noise_level(self: EvenFlow, net, t: Tensor): # timesteps `(b,)`
     "Timesteps as a share of 1000, rounded as the pipeline rounds them in the network's precision"
@@ -763,7 +773,7 @@ def predict(self: Flux, net, x: Tensor, t: Tensor, cond, w=None): # as `Family.p
 # %% ../nbs/08_families.ipynb #2a1714cc
 class Sana(PixArtSigma):
     "Sana: a linear transformer on a deeply compressed latent space, with a language model's text states"
-    pipeline = 'SanaPipeline'
+    pipeline, options = 'SanaPipeline', Family.options
     targets = ('to_q', 'to_k', 'to_v', 'to_out.0', 'conv_inverted', 'conv_point', 'linear', 'linear_1', 'linear_2',
                'proj', 'proj_out')
     latent_multiple = property(lambda self: 32//self.pipe.vae_scale_factor)
@@ -1380,6 +1390,10 @@ def check_steps(f: Family, scale, # guidance scale
                 key='model.teacher.name'): # for errors
     "Refuse a teacher of which two steps are not those of the pipeline's own call"
     ours, theirs = _both_images(f, scale, key)
+    h, w = ours.shape[-2:]
+    if (w, h) != sides(f.resolution):
+        raise ValueError(f'{key}: the vae of {f.name} makes images of {w} x {h} pixels where {size_name(f.resolution)} '
+                         f'are asked of its {f.pipeline}')
     exact = f.net.dtype == torch.float32 and not f.quantized
     error, limit = (ours - theirs).abs().mean(), 1e-4 if exact else .02
     if not error <= limit:
