@@ -184,6 +184,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'pdd_nb.config.for_each': ('config.html#for_each', 'pdd_nb/config.py'),
                                'pdd_nb.config.get_key': ('config.html#get_key', 'pdd_nb/config.py'),
                                'pdd_nb.config.halvings': ('config.html#halvings', 'pdd_nb/config.py'),
+                               'pdd_nb.config.hub_name': ('config.html#hub_name', 'pdd_nb/config.py'),
                                'pdd_nb.config.is_file': ('config.html#is_file', 'pdd_nb/config.py'),
                                'pdd_nb.config.is_folder': ('config.html#is_folder', 'pdd_nb/config.py'),
                                'pdd_nb.config.load_config': ('config.html#load_config', 'pdd_nb/config.py'),

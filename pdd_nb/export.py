@@ -19,7 +19,7 @@ from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 from PIL import Image
 
-from .config import Evaluation, load_config, sides, size_name, steps_name
+from .config import Evaluation, hub_name, load_config, sides, size_name, steps_name
 from .evaluation import markdown, prompts_of, run_folder, save_grid
 from .families import EMBEDDED, PRECISIONS, family_of, quiet_loading
 from .folders import MARKER, changed_files, check_folder, expand, foreign_files, read_marker, write_folder, write_text
@@ -498,7 +498,7 @@ def _check_protocols(students):
 def _base_of(teacher, base_model, whole): # where it is loaded from; its name on the hub, as given; whole pipelines?
     "The teacher's name on the hub, `None` if it has none"
     local = teacher != EMBEDDED and Path(teacher).exists()
-    if not local or base_model: return base_model or teacher
+    if not local or base_model: return base_model or hub_name(teacher)[0]
     if whole: return None
     raise ValueError(f'base_model: the teacher was loaded from {teacher}, a folder that others do not have; '
                      'give its name on the hub, or export with fused')
@@ -529,6 +529,8 @@ def plan_export(runs, repo, base_model, fused, # as for `export`
     teacher, whole = notes[0]['teacher'], fused or notes[0]['format'] == 'pipeline'
     if notes[0].get('loras') and not whole:
         raise ValueError('runs: the teacher has LoRAs of its own, which a card cannot name; export with fused')
+    if hub_name(teacher)[1] and not whole:
+        raise ValueError('runs: the teacher is a revision on the hub, which a card cannot name; export with fused')
     if Path(teacher).is_file() and not whole:
         raise ValueError('runs: the teacher is a single file, which a card cannot name; export with fused')
     base = _base_of(teacher, base_model, whole)

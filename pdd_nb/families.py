@@ -39,7 +39,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import CLIPTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from .config import Teacher, check_quantizer, find_model, resolution_of, sides, size_name, sizes_of
+from .config import Teacher, check_quantizer, find_model, hub_name, resolution_of, sides, size_name, sizes_of
 from .config import teacher_loras
 from .timesteps import Grid, Schedule, bcast, check_scheduler, ddim_step, flow_scheduler, is_flow
 from .timesteps import scheduler_grid, student_scheduler, to_x, trailing_grid
@@ -725,7 +725,7 @@ class EvenFlow(SD3):
 
     def grid(self, n): return scheduler_grid(self.scheduler(), n, sigmas=torch.linspace(1, 1/n, n).numpy(), mu=self.mu())
 
-# %% ../nbs/08_families.ipynb #c7498644
+# %% ../nbs/08_families.ipynb #e19ad5ae
 @patch
 def noise_level(self: EvenFlow, net, t: Tensor): # timesteps `(b,)`
     "Timesteps as a share of 1000, rounded as the pipeline rounds them in the network's precision"
@@ -1111,7 +1111,7 @@ def model_parts(folder) -> dict:
 def _hub_refusal(name, e: HfHubHTTPError) -> str:
     "Why the hub does not give a model, and what to do"
     if isinstance(e, GatedRepoError):
-        return (f'{name!r} is gated: accept its conditions on https://huggingface.co/{name}, then log in with '
+        return (f'{name!r} is gated: accept its conditions on https://huggingface.co/{hub_name(name)[0]}, then log in with '
                 '`hf auth login` or set HF_TOKEN')
     status = e.response.status_code
     reason = f'no folder {name!r}, and the hub does not give a model of that name (status {status})'
@@ -1120,8 +1120,9 @@ def _hub_refusal(name, e: HfHubHTTPError) -> str:
 # %% ../nbs/08_families.ipynb #c0a86e48
 def hub_reachable(name, key) -> bool: # for errors
     "Does the hub answer? A name that it does not have is refused"
+    repo, revision = hub_name(name)
     try:
-        HfApi().model_info(name, timeout=hub.HF_HUB_ETAG_TIMEOUT)
+        HfApi().model_info(repo, revision=revision, timeout=hub.HF_HUB_ETAG_TIMEOUT)
     except HfHubHTTPError as e:
         if e.response.status_code >= 500: return False
         raise ValueError(f'{key}: {_hub_refusal(name, e)}') from None
@@ -1130,11 +1131,12 @@ def hub_reachable(name, key) -> bool: # for errors
 
 def hub_folder(name, key): # for errors
     "The folder of a pipeline of the hub, which is downloaded if need be"
-    local = not hub_reachable(name, key)
-    if local and not isinstance(try_to_load_from_cache(name, 'model_index.json'), str):
+    local, (repo, revision) = not hub_reachable(name, key), hub_name(name)
+    if local and not isinstance(try_to_load_from_cache(repo, 'model_index.json', revision=revision), str):
         raise ValueError(f'{key}: cannot load {name!r}: no such folder, and the hub cannot be reached')
+    options = dict(revision=revision, use_safetensors=True, local_files_only=local, safety_checker=None)
     try:
-        return DiffusionPipeline.download(name, use_safetensors=True, local_files_only=local, safety_checker=None)
+        return DiffusionPipeline.download(repo, **options)
     except HfHubHTTPError as e: raise ValueError(f'{key}: {_hub_refusal(name, e)}') from None
     except LOADING as e: raise ValueError(f'{key}: cannot load {name!r} from the hub ({first_line(e)})') from None
 

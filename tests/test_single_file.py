@@ -1,15 +1,20 @@
 "Teachers from one file in the format of the original code, whose configurations are in a folder; and other forms of checkpoints."
 import re, shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
+from diffusers import AutoencoderKL, ConfigMixin, DiffusionPipeline, UNet2DConditionModel
+from huggingface_hub.errors import GatedRepoError, RevisionNotFoundError
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
+from transformers import CLIPTextConfig
 
 from pdd_nb.config import Model, Student, Teacher, check_files, load_config
+from pdd_nb.export import plan_export
 from pdd_nb.families import load_pipeline, load_teacher, tiny_families
 from pdd_nb.models import Networks, load_student, save_student, student_note
-from pdd_nb.plan import source_of
+from pdd_nb.plan import architecture, source_of
 
 RESNET = dict(norm1='in_layers.0', conv1='in_layers.2', time_emb_proj='emb_layers.1', norm2='out_layers.0', conv2='out_layers.3',
               conv_shortcut='skip_connection')
@@ -116,3 +121,53 @@ def test_weights_in_several_files_and_of_a_variant(single, tmp_path):
     want = load_pipeline(d/'teacher').unet.state_dict()
     for name in ('sharded', 'half'):
         for k, v in load_pipeline(tmp_path/name).unet.state_dict().items(): assert_close(v, want[k], rtol=0, atol=0)
+
+def answer(status): return SimpleNamespace(status_code=status, headers={}, request=None)
+
+@pytest.fixture
+def hub(single, monkeypatch):
+    "A hub that has one model, in one revision; what it was asked for"
+    d, _ = single
+    asked = []
+    def model_info(self, name, revision=None, timeout=None):
+        if (name, revision) == ('me/gated', 'v1'): raise GatedRepoError('', response=answer(403))
+        if (name, revision) != ('me/model', 'v1'): raise RevisionNotFoundError('', response=answer(404))
+    def download(name, **options):
+        asked.append((name, options['revision']))
+        return d/'teacher'
+    monkeypatch.setattr('huggingface_hub.HfApi.model_info', model_info)
+    monkeypatch.setattr(DiffusionPipeline, 'download', download)
+    return asked
+
+def test_a_revision_of_the_hub(single, hub, tmp_path):
+    "A student is distilled from it, names it, and is loaded on it"
+    t = Teacher(name='me/model@v1', resolution=16, guidance_scale=1.)
+    save_student(tmp_path/'student', Networks(load_teacher(t), Model(t, Student(lora_rank=2))), 2)
+    assert student_note(tmp_path/'student')[1]['teacher'] == 'me/model@v1'
+    load_student(tmp_path/'student')
+    assert set(hub) == {('me/model', 'v1')}
+    with pytest.raises(ValueError, match='runs: the teacher is a revision on the hub'):
+        plan_export([tmp_path/'student'], 'me/four', None, fused=False, licence=None, prompt=None)
+
+def test_a_revision_that_is_not_there_and_a_gated_model_are_one_line(hub):
+    refused("no folder 'me/model@v2', and the hub does not give a model of that name", 'me/model@v2')
+    refused("'me/gated@v1' is gated: accept its conditions on https://huggingface.co/me/gated, then log in", 'me/gated@v1')
+    refused('no such folder', 'me@v1')
+
+def test_the_configurations_of_a_revision_are_read(single, monkeypatch):
+    d, asked = single[0], []
+    plain_config = ConfigMixin.__dict__['load_config'].__func__
+    def load_config(cls, place, revision=None, **options):
+        asked.append(revision)
+        return plain_config(cls, d/'teacher', **options)
+    plain = CLIPTextConfig.from_pretrained
+    monkeypatch.setattr(DiffusionPipeline, 'load_config', classmethod(load_config))
+    for cls in (UNet2DConditionModel, AutoencoderKL):
+        monkeypatch.setattr(cls, 'load_config', classmethod(load_config))
+    def text(place, revision, **options):
+        asked.append(revision)
+        return plain(d/'teacher', **options)
+    monkeypatch.setattr(CLIPTextConfig, 'from_pretrained', text)
+    assert architecture('me/model@v1') == architecture(d/'teacher')
+    assert set(asked[:4]) == {'v1'}
+    assert architecture('stabilityai/stable-diffusion-xl-base-1.0@v1').pipeline == 'StableDiffusionXLPipeline'
