@@ -594,6 +594,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'pdd_nb.export._check_many': ('export.html#_check_many', 'pdd_nb/export.py'),
                                'pdd_nb.export._check_protocols': ('export.html#_check_protocols', 'pdd_nb/export.py'),
                                'pdd_nb.export._check_repo': ('export.html#_check_repo', 'pdd_nb/export.py'),
+                               'pdd_nb.export._check_teacher': ('export.html#_check_teacher', 'pdd_nb/export.py'),
                                'pdd_nb.export._configuration': ('export.html#_configuration', 'pdd_nb/export.py'),
                                'pdd_nb.export._eval_results': ('export.html#_eval_results', 'pdd_nb/export.py'),
                                'pdd_nb.export._figures_section': ('export.html#_figures_section', 'pdd_nb/export.py'),

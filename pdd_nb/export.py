@@ -518,6 +518,18 @@ def _texts_of(e: Evaluation, prompt=None) -> list: # protocol of a run; the prom
     if not prompt.strip(): raise ValueError('prompt: expected some text, got none')
     return [prompt]
 
+# %% ../nbs/23_export.ipynb #bb5b5086
+def _check_teacher(note): # of a student
+    "Refuse a teacher that a card cannot name"
+    what = None
+    if note.get('loras'):
+        what = 'has LoRAs of its own'
+    elif hub_name(note['teacher'])[1]:
+        what = 'is a revision on the hub'
+    elif Path(note['teacher']).is_file():
+        what = 'is a single file'
+    if what: raise ValueError(f'runs: the teacher {what}, which a card cannot name; export with fused')
+
 # %% ../nbs/23_export.ipynb #8c230019
 def plan_export(runs, repo, base_model, fused, # as for `export`
                 licence, prompt # of the teacher; of the card's script; each as given, or `None`
@@ -527,12 +539,8 @@ def plan_export(runs, repo, base_model, fused, # as for `export`
     if len(runs) > 1:
         _check_many(runs, notes, fused)
     teacher, whole = notes[0]['teacher'], fused or notes[0]['format'] == 'pipeline'
-    if notes[0].get('loras') and not whole:
-        raise ValueError('runs: the teacher has LoRAs of its own, which a card cannot name; export with fused')
-    if hub_name(teacher)[1] and not whole:
-        raise ValueError('runs: the teacher is a revision on the hub, which a card cannot name; export with fused')
-    if Path(teacher).is_file() and not whole:
-        raise ValueError('runs: the teacher is a single file, which a card cannot name; export with fused')
+    if not whole:
+        _check_teacher(notes[0])
     base = _base_of(teacher, base_model, whole)
     students = [read_student(r, {teacher: base or Path(teacher).name}, len(runs) > 1) for r in runs]
     students.sort(key=lambda s: s.steps)

@@ -1388,6 +1388,7 @@ def _both_images(f: Family, scale, key): # for errors
     except LOADING as e:
         raise ValueError(f'{key}: {f.name} cannot draw an image of {size_name(f.resolution)} pixels ({first_line(e)})') from None
 
+# %% ../nbs/08_families.ipynb #8c5003f6
 def check_steps(f: Family, scale, # guidance scale
                 key='model.teacher.name'): # for errors
     "Refuse a teacher of which two steps are not those of the pipeline's own call"
