@@ -9,8 +9,8 @@ __all__ = ['SEED', 'NAMES', 'COUNTS', 'AMOUNTS', 'FALLING', 'SIZES', 'FILLED', '
            'Data', 'Training', 'Evaluation', 'DistillConfig', 'all_keys', 'get_key', 'choices', 'config_from',
            'override', 'halvings', 'steps_name', 'Stage', 'for_each', 'teacher_loras', 'stages', 'students',
            'expand_paths', 'check', 'shipped', 'config_path', 'load_config', 'save_config', 'no_password',
-           'check_local', 'is_file', 'is_folder', 'protocol_from', 'check_writable', 'find_model', 'check_quantizer',
-           'check_files']
+           'check_local', 'check_no_password', 'is_file', 'is_folder', 'protocol_from', 'check_writable', 'find_model',
+           'hub_name', 'check_quantizer', 'check_files']
 
 # %% ../nbs/00_config.ipynb #38704a98
 import difflib, json, math, os, re, stat
@@ -82,7 +82,8 @@ def setting(default, # or a function that makes it
 @dataclass(slots=True)
 class Teacher:
     "The model to be distilled"
-    name: str = 'embedded'          # 'embedded', a folder in diffusers' format, a .safetensors file, or an id on the hub
+    # 'embedded', a folder in diffusers' format, a .safetensors file, or an id on the hub, also of a revision: owner/name@revision
+    name: str = 'embedded'
     # of a file: a folder, or an id on the hub, that has the configurations of its pipeline; empty: where diffusers has them
     config: str = ''
     # of its images, in pixels: a side, [width, height], or a list of such pairs; 0: its own
@@ -573,10 +574,16 @@ def no_password(text) -> str:
     return re.sub('//[^/@\\s]*@', '//', str(text))
 
 # %% ../nbs/00_config.ipynb #4a6ad0db
-def check_local(key, path, what='a folder'): # for errors
+def check_local(key, path): # for errors
     "`ValueError` for an address in the place of a path"
     if '://' in str(path):
-        raise ValueError(f'{key}: expected {what} on this machine, got an address ({no_password(path)})')
+        raise ValueError(f'{key}: expected a folder on this machine, got an address ({no_password(path)})')
+
+def check_no_password(key, address): # for errors
+    "`ValueError` for an address with a user and a password, which would be stored with the run"
+    if no_password(address) != str(address):
+        raise ValueError(f'{key}: {no_password(address)} was given with a user and a password, which would be stored with '
+                         'the run; leave them out, and give them as the store asks: in the environment or its own files')
 
 # %% ../nbs/00_config.ipynb #9e93c951
 def _stat(key, path):
@@ -649,10 +656,19 @@ def find_model(name, # 'embedded', a folder, or an id on the hub
         if whole and name.endswith('.safetensors'): return name
         also = ', or a pipeline in one .safetensors file' if whole else ''
         raise ValueError(f"{key}: {name} is a file; expected a folder in diffusers' format{also}")
-    if _HUB.fullmatch(name) and not name.startswith('.'): return name
+    known_by, _, revision = name.partition('@')
+    if _HUB.fullmatch(known_by) and (not revision or index == 'model_index.json'): return name
     known = ' or '.join(map(repr, allowed))
     raise ValueError(f'{key}: cannot load {_short(name)}: no such folder; expected {known}, a folder, or an id '
                      'on the hub (owner/name)')
+
+# %% ../nbs/00_config.ipynb #e89903dd
+def hub_name(name) -> tuple: # of `find_model`
+    "Id and revision of a model of the hub; a folder or a file has no revision"
+    name = str(name)
+    if os.path.exists(name): return name, None
+    owned, _, revision = name.partition('@')
+    return owned, revision or None
 
 # %% ../nbs/00_config.ipynb #ab337ced
 def _check_evaluation(e: Evaluation):
@@ -694,7 +710,7 @@ def check_quantizer(key='model.teacher.quantize'): # for errors
 def check_files(c: DistillConfig):
     "Refuse, in one line with its key, an output that cannot be written, and a teacher or evaluation files that are missing"
     check_writable('output', c.output)
-    check_local('data.source', c.data.source, 'a folder or files')
+    check_no_password('data.source', c.data.source)
     if c.data.encoded and not is_folder('data.encoded', c.data.encoded):
         check_writable('data.encoded', c.data.encoded)
     find_model(c.model.teacher.name)

@@ -19,7 +19,7 @@ from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 from PIL import Image
 
-from .config import Evaluation, load_config, sides, size_name, steps_name
+from .config import Evaluation, hub_name, load_config, sides, size_name, steps_name
 from .evaluation import markdown, plain, prompts_of, run_folder, save_grid
 from .families import EMBEDDED, PRECISIONS, family_of, quiet_loading
 from .folders import LOCK, MARKER, WRITER, changed_files, check_folder, expand, foreign_files, read_marker
@@ -506,7 +506,7 @@ def _check_protocols(students):
 def _base_of(teacher, base_model, whole): # where it is loaded from; its name on the hub, as given; whole pipelines?
     "The teacher's name on the hub, `None` if it has none"
     local = teacher != EMBEDDED and Path(teacher).exists()
-    if not local or base_model: return base_model or teacher
+    if not local or base_model: return base_model or hub_name(teacher)[0]
     if whole: return None
     raise ValueError(f'base_model: the teacher was loaded from {teacher}, a folder that others do not have; '
                      'give its name on the hub, or export with fused')
@@ -526,6 +526,18 @@ def _texts_of(e: Evaluation, prompt=None) -> list: # protocol of a run; the prom
     if not prompt.strip(): raise ValueError('prompt: expected some text, got none')
     return [prompt]
 
+# %% ../nbs/23_export.ipynb #bb5b5086
+def _check_teacher(note): # of a student
+    "Refuse a teacher that a card cannot name"
+    what = None
+    if note.get('loras'):
+        what = 'has LoRAs of its own'
+    elif hub_name(note['teacher'])[1]:
+        what = 'is a revision on the hub'
+    elif Path(note['teacher']).is_file():
+        what = 'is a single file'
+    if what: raise ValueError(f'runs: the teacher {what}, which a card cannot name; export with fused')
+
 # %% ../nbs/23_export.ipynb #8c230019
 def plan_export(runs, repo, base_model, fused, # as for `export`
                 licence, prompt # of the teacher; of the card's script; each as given, or `None`
@@ -535,10 +547,8 @@ def plan_export(runs, repo, base_model, fused, # as for `export`
     if len(runs) > 1:
         _check_many(runs, notes, fused)
     teacher, whole = notes[0]['teacher'], fused or notes[0]['format'] == 'pipeline'
-    if notes[0].get('loras') and not whole:
-        raise ValueError('runs: the teacher has LoRAs of its own, which a card cannot name; export with fused')
-    if Path(teacher).is_file() and not whole:
-        raise ValueError('runs: the teacher is a single file, which a card cannot name; export with fused')
+    if not whole:
+        _check_teacher(notes[0])
     base = _base_of(teacher, base_model, whole)
     students = [read_student(r, {teacher: base or Path(teacher).name}, len(runs) > 1) for r in runs]
     students.sort(key=lambda s: s.steps)

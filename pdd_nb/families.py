@@ -39,7 +39,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import CLIPTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from .config import Teacher, check_quantizer, find_model, resolution_of, sides, size_name, sizes_of
+from .config import Teacher, check_quantizer, find_model, hub_name, resolution_of, sides, size_name, sizes_of
 from .config import teacher_loras
 from .timesteps import Grid, Schedule, bcast, check_scheduler, ddim_step, flow_scheduler, is_flow
 from .timesteps import scheduler_grid, student_scheduler, to_x, trailing_grid
@@ -213,6 +213,15 @@ def _encode(self: Family, prompts, **options):
     return {k: v for k, v in zip(self.returns, got) if k and torch.is_tensor(v)}
 
 @patch
+def _states(self: Family, prompts, **options):
+    "The same; `ValueError` if the text encoder lacks a token or a layer that is asked of it"
+    try:
+        return self._encode(prompts, **options)
+    except IndexError as e:
+        raise ValueError(f'model.teacher.name: {self.name}: its text encoder cannot read a prompt ({first_line(e)}); '
+                         'give the one that belongs to its tokenizer and its pipeline') from None
+
+@patch
 @torch.no_grad()
 def encode(self: Family, prompts, batch=256) -> dict:
     "Conditions `(n,...)` of `n` prompts"
@@ -220,7 +229,7 @@ def encode(self: Family, prompts, batch=256) -> dict:
     with self.reading(), self.counting_cut(), quiet_loading():
         self.cut.append((len(prompts), self.too_long(prompts)))
         for i in range(0, len(prompts), batch):
-            parts.append(self._encode(prompts[i:i + batch]))
+            parts.append(self._states(prompts[i:i + batch]))
     names = [k for k in parts[0] if not k.startswith('negative_')]
     return {k: torch.cat([p[k] for p in parts]) for k in names}
 
@@ -234,7 +243,7 @@ def null(self: Family, negative='') -> dict: # a negative prompt
         _log.warning(f'model.teacher.negative_prompt: the text encoder reads its first {limit} tokens alone')
     texts = [negative] if negative else self.no_negative
     with self.reading(), quiet_loading():
-        got = self._encode([''], do_classifier_free_guidance=True, negative_prompt=texts)
+        got = self._states([''], do_classifier_free_guidance=True, negative_prompt=texts)
     return {k.removeprefix('negative_'): v for k, v in got.items() if k.startswith('negative_')}
 
 # %% ../nbs/08_families.ipynb #94113ef3
@@ -651,6 +660,7 @@ class PixArtSigma(Family):
     targets = ('to_q', 'to_k', 'to_v', 'to_out.0', 'ff.net.0.proj', 'ff.net.2', 'linear', 'linear_1', 'linear_2',
                'proj', 'proj_out')
     returns = ('prompt_embeds', 'prompt_attention_mask', 'negative_prompt_embeds', 'negative_prompt_attention_mask')
+    options = dict(do_classifier_free_guidance=False, clean_caption=True)       # as in the pipeline's call
     call = dict(use_resolution_binning=False)
     no_negative, latent_multiple, constructor_options, by_peft = '', 2, {}, True
 
@@ -717,6 +727,12 @@ class EvenFlow(SD3):
 
     def grid(self, n): return scheduler_grid(self.scheduler(), n, sigmas=torch.linspace(1, 1/n, n).numpy(), mu=self.mu())
 
+# %% ../nbs/08_families.ipynb #e19ad5ae
+@patch
+def noise_level(self: EvenFlow, net, t: Tensor): # timesteps `(b,)`
+    "Timesteps as a share of 1000, rounded as the pipeline rounds them in the network's precision"
+    return t.to(next(net.parameters()).dtype)/1000
+
 # %% ../nbs/08_families.ipynb #047adbb7
 class Flux(EvenFlow):
     "FLUX.1: packed latents, and a guidance scale that is an input of the network"
@@ -753,13 +769,13 @@ def predict(self: Flux, net, x: Tensor, t: Tensor, cond, w=None): # as `Family.p
     text, (h, v) = cond['prompt_embeds'], x.shape[-2:]
     places = dict(img_ids=_positions(h, v, x.device), txt_ids=torch.zeros(text.shape[1], 3, device=x.device))
     w = w if self.distilled else None
-    out = net(self.pack(x), text, cond['pooled_prompt_embeds'], t/1000, guidance=w, **places).sample
+    out = net(self.pack(x), text, cond['pooled_prompt_embeds'], self.noise_level(net, t), guidance=w, **places).sample
     return self.unpack(out, h, v)
 
 # %% ../nbs/08_families.ipynb #2a1714cc
 class Sana(PixArtSigma):
     "Sana: a linear transformer on a deeply compressed latent space, with a language model's text states"
-    pipeline = 'SanaPipeline'
+    pipeline, options = 'SanaPipeline', Family.options
     targets = ('to_q', 'to_k', 'to_v', 'to_out.0', 'conv_inverted', 'conv_point', 'linear', 'linear_1', 'linear_2',
                'proj', 'proj_out')
     latent_multiple = property(lambda self: 32//self.pipe.vae_scale_factor)
@@ -802,7 +818,7 @@ class Chroma(Flux):
         mask = torch.cat([cond['prompt_attention_mask'], torch.ones_like(packed[..., 0])], 1)
         checkpoints = _masked_checkpoints(net, mask) if net.gradient_checkpointing else nullcontext()
         with checkpoints:
-            out = net(packed, text, t/1000, attention_mask=mask, **places).sample
+            out = net(packed, text, self.noise_level(net, t), attention_mask=mask, **places).sample
         return self.unpack(out, h, v)
 
 # %% ../nbs/08_families.ipynb #2f267bd3
@@ -884,7 +900,7 @@ def predict(self: Flux2Klein, net, x: Tensor, t: Tensor, cond, w=None): # as `Fa
     places = dict(img_ids=torch.stack([o(rows), rows//v, rows % v, o(rows)], 1),
                   txt_ids=torch.stack([o(words), o(words), o(words), words], 1))
     scale = w if self.distilled else None
-    out = net(x.flatten(2).mT, cond['prompt_embeds'], t/1000, guidance=scale, **places).sample
+    out = net(x.flatten(2).mT, cond['prompt_embeds'], self.noise_level(net, t), guidance=scale, **places).sample
     return self.unpack(out, h, v)
 
 # %% ../nbs/08_families.ipynb #aa807775
@@ -957,7 +973,7 @@ def predict(self: QwenImage, net, x: Tensor, t: Tensor, cond, w=None): # as `Fam
     "The denoiser's flow `(b,c,h,w)`"
     b, _, h, v = x.shape
     text = dict(encoder_hidden_states=cond['prompt_embeds'], encoder_hidden_states_mask=cond['prompt_embeds_mask'])
-    out = net(self.pack(x), timestep=t/1000, img_shapes=[[(1, h//2, v//2)]]*b, **text).sample
+    out = net(self.pack(x), timestep=self.noise_level(net, t), img_shapes=[[(1, h//2, v//2)]]*b, **text).sample
     return self.unpack(out, h, v)
 
 # %% ../nbs/08_families.ipynb #486f299b
@@ -1017,7 +1033,9 @@ class AuraFlow(EvenFlow):
         mask = torch.ones(len(cond['prompt_embeds']), 1)    # asked for, and not used
         return given | dict(prompt_attention_mask=mask, negative_prompt_attention_mask=mask)
 
-    def predict(self, net, x, t, cond, w=None): return net(x, cond['prompt_embeds'], t/1000).sample
+    def noise_level(self, net, t): return (t/1000).to(next(net.parameters()).dtype)     # divided first
+
+    def predict(self, net, x, t, cond, w=None): return net(x, cond['prompt_embeds'], self.noise_level(net, t)).sample
 
     def blocks(self): return [f'joint_transformer_blocks.{len(self.net.joint_transformer_blocks)//2}']
 
@@ -1095,7 +1113,7 @@ def model_parts(folder) -> dict:
 def _hub_refusal(name, e: HfHubHTTPError) -> str:
     "Why the hub does not give a model, and what to do"
     if isinstance(e, GatedRepoError):
-        return (f'{name!r} is gated: accept its conditions on https://huggingface.co/{name}, then log in with '
+        return (f'{name!r} is gated: accept its conditions on https://huggingface.co/{hub_name(name)[0]}, then log in with '
                 '`hf auth login` or set HF_TOKEN')
     status = e.response.status_code
     reason = f'no folder {name!r}, and the hub does not give a model of that name (status {status})'
@@ -1104,8 +1122,9 @@ def _hub_refusal(name, e: HfHubHTTPError) -> str:
 # %% ../nbs/08_families.ipynb #c0a86e48
 def hub_reachable(name, key) -> bool: # for errors
     "Does the hub answer? A name that it does not have is refused"
+    repo, revision = hub_name(name)
     try:
-        HfApi().model_info(name, timeout=hub.HF_HUB_ETAG_TIMEOUT)
+        HfApi().model_info(repo, revision=revision, timeout=hub.HF_HUB_ETAG_TIMEOUT)
     except HfHubHTTPError as e:
         if e.response.status_code >= 500: return False
         raise ValueError(f'{key}: {_hub_refusal(name, e)}') from None
@@ -1114,11 +1133,12 @@ def hub_reachable(name, key) -> bool: # for errors
 
 def hub_folder(name, key): # for errors
     "The folder of a pipeline of the hub, which is downloaded if need be"
-    local = not hub_reachable(name, key)
-    if local and not isinstance(try_to_load_from_cache(name, 'model_index.json'), str):
+    local, (repo, revision) = not hub_reachable(name, key), hub_name(name)
+    if local and not isinstance(try_to_load_from_cache(repo, 'model_index.json', revision=revision), str):
         raise ValueError(f'{key}: cannot load {name!r}: no such folder, and the hub cannot be reached')
+    options = dict(revision=revision, use_safetensors=True, local_files_only=local, safety_checker=None)
     try:
-        return DiffusionPipeline.download(name, use_safetensors=True, local_files_only=local, safety_checker=None)
+        return DiffusionPipeline.download(repo, **options)
     except HfHubHTTPError as e: raise ValueError(f'{key}: {_hub_refusal(name, e)}') from None
     except LOADING as e: raise ValueError(f'{key}: cannot load {name!r} from the hub ({first_line(e)})') from None
 
@@ -1370,10 +1390,15 @@ def _both_images(f: Family, scale, key): # for errors
     except LOADING as e:
         raise ValueError(f'{key}: {f.name} cannot draw an image of {size_name(f.resolution)} pixels ({first_line(e)})') from None
 
+# %% ../nbs/08_families.ipynb #8c5003f6
 def check_steps(f: Family, scale, # guidance scale
                 key='model.teacher.name'): # for errors
     "Refuse a teacher of which two steps are not those of the pipeline's own call"
     ours, theirs = _both_images(f, scale, key)
+    h, w = ours.shape[-2:]
+    if (w, h) != sides(f.resolution):
+        raise ValueError(f'{key}: the vae of {f.name} makes images of {w} x {h} pixels where {size_name(f.resolution)} '
+                         f'are asked of its {f.pipeline}')
     exact = f.net.dtype == torch.float32 and not f.quantized
     error, limit = (ours - theirs).abs().mean(), 1e-4 if exact else .02
     if not error <= limit:

@@ -147,6 +147,7 @@ class PixArtSigma(Family):
     width: Incomplete
     targets: Incomplete
     returns: Incomplete
+    options: Incomplete
     call: Incomplete
     no_negative: Incomplete
     latent_multiple: Incomplete
@@ -181,6 +182,7 @@ class EvenFlow(SD3):
     layers: int
     def scheduler(self): ...
     def grid(self, n): ...
+    def noise_level(self, net, t: Tensor): ...
     def text_width(self) -> int: ...
 
 class Flux(EvenFlow):
@@ -198,7 +200,8 @@ class Flux(EvenFlow):
     def predict(self, net, x: Tensor, t: Tensor, cond, w=None): ...
 
 class Sana(PixArtSigma):
-    pipeline: str
+    pipeline: Incomplete
+    options: Incomplete
     targets: Incomplete
     latent_multiple: Incomplete
     by_peft: Incomplete
@@ -290,6 +293,7 @@ class AuraFlow(EvenFlow):
     scheduler: Incomplete
     grid: Incomplete
     def inputs(self, cond, null=None): ...
+    def noise_level(self, net, t): ...
     def predict(self, net, x, t, cond, w=None): ...
     def blocks(self): ...
 

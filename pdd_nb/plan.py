@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import flop_registry
 
-from .config import DistillConfig, Teacher, check, find_model, for_each, size_name, stages
+from .config import DistillConfig, Teacher, check, find_model, for_each, hub_name, size_name, stages
 from .evaluation import markdown
 from .families import EMBEDDED, FAMILIES, PRECISIONS, Family, asset, first_line, linear_layers
 from .families import quantize_net, quiet_loading, single_file_config
@@ -77,10 +77,10 @@ NETWORKS = {name: Architecture(*values) for name, values in _KNOWN.items()}
 # %% ../nbs/22_plan.ipynb #6867eff4
 def _millions(net): return sum(p.numel() for p in net.parameters())/1e6
 
-def _text_encoder(path, part, name): # folder; of the text encoder; of its class
+def _text_encoder(path, revision, part, name): # folder or id; of the hub; of the text encoder; of its class
     "A text encoder without weights"
     cls = getattr(transformers, name)
-    return cls(cls.config_class.from_pretrained(path, subfolder=part))
+    return cls(cls.config_class.from_pretrained(path, revision=revision or 'main', subfolder=part))
 
 def _vae_pixels(config): # of a VAE
     "Pixels to a side of a latent"
@@ -90,14 +90,16 @@ def _vae_pixels(config): # of a VAE
 
 def _read_architecture(path) -> Architecture: # a folder, or an id on the hub
     "What the configurations of a pipeline say"
-    index = DiffusionPipeline.load_config(path)
+    path, revision = hub_name(path)
+    index = DiffusionPipeline.load_config(path, revision=revision)
     kind = index['_class_name']
     if kind not in FAMILIES: raise ValueError(f"it is a {kind}; known are {', '.join(FAMILIES)}")
     part = FAMILIES[kind].part
     classes = {k: getattr(diffusers, index[k][1]) for k in (part, 'vae')}
-    configs = {k: cls.load_config(path, subfolder=k) for k, cls in classes.items()}
+    configs = {k: cls.load_config(path, revision=revision, subfolder=k) for k, cls in classes.items()}
     vae = classes['vae'].from_config(configs['vae'])
-    texts = [_text_encoder(path, k, v[1]) for k, v in index.items() if k.startswith('text_encoder') and v[1]]
+    encoders = {k: v[1] for k, v in index.items() if k.startswith('text_encoder') and v[1]}
+    texts = [_text_encoder(path, revision, k, v) for k, v in encoders.items()]
     sizes = sum(map(_millions, texts)), _millions(vae)
     return Architecture(kind, index[part][1], configs[part], _vae_pixels(vae.config), *sizes)
 
@@ -110,7 +112,8 @@ def source_of(t: Teacher) -> str:
 
 def architecture(name) -> Architecture: # 'embedded', a folder, or an id on the hub
     "What a teacher's configurations say"
-    if name in NETWORKS: return NETWORKS[name]
+    known = NETWORKS.get(hub_name(name)[0])
+    if known: return known
     try:
         path = asset('teacher') if name == EMBEDDED else find_model(name)
         with quiet_loading(), torch.device('meta'):

@@ -182,10 +182,44 @@ def test_gradients_are_the_same_with_checkpointing(name):
     for k, g in found[0].items():
         assert_close(found[1][k], g, rtol=1e-4, atol=1e-8)
 
-@slow
-def test_half_precision_is_held_to_the_pipeline_too():
-    for name in ('Z-Image', 'Qwen-Image'):
-        f = make(name)
-        f.pipe.to(torch.bfloat16)
-        check_steps(f, 3.)
-        refused(check_steps, changed(f, predict=negated), 3., says='this variant is not understood')
+@of(TINY, 'AuraFlow')
+def test_half_precision_is_the_pipelines_too(name):
+    "Where the pipeline rounds the time to the precision of the latents, so must we"
+    f = make(name)
+    f.pipe.to(torch.bfloat16)
+    scale, noise = 3. if f.guidable else f.unguided, noise_of(f, 1).bfloat16()
+    difference = own_images(f, PROMPTS[:1], noise, 4, scale) - pipeline_images(f, PROMPTS[:1], noise, 4, scale)
+    assert difference.abs().mean() < .01
+    check_steps(f, scale)
+    refused(check_steps, changed(f, predict=negated), scale, says='this variant is not understood')
+
+@of(['PixArt-Sigma', 'Sana'], 'PixArt-Sigma')
+def test_texts_are_cleaned_as_the_pipelines_call_cleans_them(name):
+    f, asked = make(name), []
+    clean = f.pipe._text_preprocessing
+    def spy(text, clean_caption=False):
+        asked.append(clean_caption)
+        return clean(text)
+    f.pipe._text_preprocessing = spy
+    f.encode(PROMPTS[:1])
+    ours = set(asked)
+    pipeline_images(f, PROMPTS[:1], noise_of(f, 1), 1, f.unguided)
+    assert set(asked) == ours
+
+def test_a_text_encoder_that_lacks_a_token_or_a_layer_is_refused():
+    f = make('FLUX.2 klein')
+    f.pipe.text_encoder.resize_token_embeddings(4)
+    refused(f.encode, ['a star'], says='its text encoder cannot read a prompt (index out of range')
+
+def test_a_vae_of_another_size_is_refused():
+    "The pipeline of Lumina 2 takes 8 pixels to a latent, whatever its VAE does"
+    f = make('Lumina 2')
+    f.pipe.vae = make('Z-Image').pipe.vae
+    refused(check_steps, f, 3., says='makes images of 16 x 16 pixels where 64 x 64 are asked of its Lumina2Pipeline')
+
+def test_the_list_of_prompts_stays_as_it_is():
+    "Z-Image's pipeline writes its chat template into the list that it is called with"
+    f, texts = make('Z-Image'), list(PROMPTS[:1])
+    f.encode(texts)
+    pipeline_images(f, texts, noise_of(f, 1), 1, f.unguided)
+    assert texts == PROMPTS[:1]

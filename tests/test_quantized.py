@@ -12,8 +12,8 @@ from pdd_nb.trainer import distill
 
 needed = pytest.mark.skipif(find_spec('bitsandbytes') is None, reason='bitsandbytes is not installed')
 SLOW = 'slow' in os.environ.get('NB_FLAGS', '')
-ALL = ('SD 1.5', 'SD 2.1 (v, zero SNR)', 'SDXL', 'PixArt-Sigma', 'SD 3', 'FLUX.1', 'Sana', 'Chroma', 'Z-Image', 'FLUX.2 klein', 'FLUX.2 dev',
-       'Qwen-Image', 'Lumina 2')
+ALL = ('SD 1.5', 'SD 2.1 (v, zero SNR)', 'SDXL', 'PixArt-Sigma', 'SD 3', 'FLUX.1', 'FLUX.1 schnell', 'Sana', 'Chroma', 'Z-Image', 'FLUX.2 klein',
+       'FLUX.2 dev', 'Qwen-Image', 'Lumina 2', 'AuraFlow')
 CASES = [(name, kind) for name in ALL for kind in ('nf4', 'int8')] if SLOW else [('FLUX.2 klein', 'nf4'), ('PixArt-Sigma', 'int8')]
 
 def student_of(t, folder):
