@@ -413,6 +413,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'pdd_nb.data._parse_rows': ('data.html#_parse_rows', 'pdd_nb/data.py'),
                              'pdd_nb.data._place': ('data.html#_place', 'pdd_nb/data.py'),
                              'pdd_nb.data._read_caption': ('data.html#_read_caption', 'pdd_nb/data.py'),
+                             'pdd_nb.data._read_stored': ('data.html#_read_stored', 'pdd_nb/data.py'),
                              'pdd_nb.data._reasons': ('data.html#_reasons', 'pdd_nb/data.py'),
                              'pdd_nb.data._saved': ('data.html#_saved', 'pdd_nb/data.py'),
                              'pdd_nb.data._srgb_transform': ('data.html#_srgb_transform', 'pdd_nb/data.py'),

@@ -173,7 +173,7 @@ def _score(run, cfg, first) -> dict: # folder; configuration; of `_teacher_image
     score, steps = Score(e, name=str(run)), stages(cfg)[-1].coarse
     pipe = load_student(run/student_name(cfg, steps), fuse=True)
     for idx, im in generate(pipe, texts, steps, seed=e.seed, batch=e.batch_size):
-        score.update(idx, im, first[idx], texts=[texts[i] for i in idx], s=s[idx], named=named[idx], seconds=0.)
+        score.update(idx, score.encode(im), score.encode(first[idx]), texts=[texts[i] for i in idx], s=s[idx], named=named[idx], seconds=0.)
     figures = {k: v['value'] for k, v in score.figures().items()}
     figures['misalignment'] = 1 - figures['alignment']
     return {k: v for k, v in figures.items() if k in METRICS[world_of(cfg)]}

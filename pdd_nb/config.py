@@ -234,7 +234,7 @@ class Training:
     # compute activations anew in the backward pass: far less memory, about a third more time
     gradient_checkpointing: bool = False
     validate_every: int = setting(100, more_than(0))            # training steps
-    patience: int = setting(5, at_least(0))                     # validations without improvement that end a stage; 0: none
+    patience: int = setting(5, at_least(0))                     # validations without improvement that end a stage of halving; 0: none
     checkpoint_every: int = setting(100, more_than(0))          # training steps
     rollbacks: int = setting(0, at_least(0))                    # returns to the last checkpoint after a loss spike, at most
     spike: float = setting(10.0, more_than(1))                  # times the stage's median loss from which it is one
@@ -571,7 +571,7 @@ def save_config(c: DistillConfig, path):
 # %% ../nbs/00_config.ipynb #92f3de68
 def no_password(text) -> str:
     "A text in which addresses have no user and no password"
-    return re.sub('//[^/@\\s]*@', '//', str(text))
+    return re.sub(r'(?<!abfs:)(?<!abfss:)//(?:[^/@\s:]*:(?!\d*/)\S*|[^/@\s]*)@', '//', str(text))     # of Azure it is a container
 
 # %% ../nbs/00_config.ipynb #4a6ad0db
 def check_local(key, path): # for errors
@@ -581,7 +581,7 @@ def check_local(key, path): # for errors
 
 def check_no_password(key, address): # for errors
     "`ValueError` for an address with a user and a password, which would be stored with the run"
-    if no_password(address) != str(address):
+    if '://' in address and no_password(address) != address:
         raise ValueError(f'{key}: {no_password(address)} was given with a user and a password, which would be stored with '
                          'the run; leave them out, and give them as the store asks: in the environment or its own files')
 
@@ -657,7 +657,7 @@ def find_model(name, # 'embedded', a folder, or an id on the hub
         also = ', or a pipeline in one .safetensors file' if whole else ''
         raise ValueError(f"{key}: {name} is a file; expected a folder in diffusers' format{also}")
     known_by, _, revision = name.partition('@')
-    if _HUB.fullmatch(known_by) and (not revision or index == 'model_index.json'): return name
+    if _HUB.fullmatch(known_by) and ('@' not in name or revision and key == 'model.teacher.name'): return name
     known = ' or '.join(map(repr, allowed))
     raise ValueError(f'{key}: cannot load {_short(name)}: no such folder; expected {known}, a folder, or an id '
                      'on the hub (owner/name)')

@@ -218,14 +218,20 @@ def _place(address):
     fs = _store('/'.join(address.split('/')[:3]))
     return fs, fs._strip_protocol(address)
 
+def _read_stored(address, start, size): # as `read_bytes`
+    "The bytes of a file in a store, or of a part of it"
+    if size == 0: return b''                                           # stores have no range for nothing
+    with _reasons():
+        fs, name = _place(address)
+        found = fs.cat_file(name, start, None if size is None else start + size)
+        if size is not None and len(found) != size: raise ValueError('the server does not give parts of a file')
+        return found
+
 def read_bytes(path, # local, or an address
                start=0, size=None # of the part that is read; default: everything
               ) -> bytes:
     "The bytes of a file, or of a part of it; `OSError` or `ValueError` if it cannot be read"
-    if is_address(path):
-        with _reasons():
-            fs, name = _place(path)
-            return fs.cat_file(name, start, None if size is None else start + size)
+    if is_address(path): return _read_stored(path, start, size)
     with open(path, 'rb') as f:
         f.seek(start)
         return f.read(-1 if size is None else size)
@@ -251,6 +257,7 @@ def read_prompts(path, # a text file in UTF-8
     try:
         if not is_address(path):
             check_file(path, MAX_BYTES)
+        elif _stored(path)[0] > MAX_BYTES: raise ValueError(f'more than {MAX_BYTES} bytes')
         text = read_bytes(path).decode('utf-8-sig')
     except UnicodeDecodeError as e:
         line = e.object[:e.start].count(b'\n') + 1

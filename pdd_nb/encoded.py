@@ -243,6 +243,7 @@ def encode_all(self: Pictures,
             if k % self.run.num_processes == self.run.process_index:
                 self.shard(k, ahead(pool, attempt, items, 2*self.batch))
             else:
+                show_life(self.folder, self.run)
                 self.bar.update(self.n)
     return self.end(number)
 

@@ -443,8 +443,9 @@ def update(self: Score, idx, drawn: Drawn, first: Drawn, # indices; images; the 
     self.sizes = self.sizes or ((im.shape[-1], im.shape[-2]),)
     self.kept = torch.cat([self.kept, f])[:self.p.kept]
     self.seconds.append(seconds/len(im))
-    if idx[0] == 0:
-        self.images = (im[:_SHOWN].clamp(0, 1)*255).round().byte()
+    if idx[0] == len(self.images) < _SHOWN:
+        shown = [*self.images, *(im.clamp(0, 1)*255).round().byte()]
+        self.images = torch.stack(shown[:_SHOWN])
 
 # %% ../nbs/14_evaluation.ipynb #ba629f99
 @patch
@@ -791,8 +792,8 @@ def _teachers(pipe, t, notes) -> dict: # its pipeline and settings; of the stude
     if _calls_of_step(f, scale) == 2:
         for n in [note['num_inference_steps'] for note in notes]:
             counts += [(1, f.unguided)] if n == 1 else [(n//2, scale)]*(n % 2 == 0)
-    plain = {(n, w): ' unguided'*(w == f.unguided < scale) for n, w in counts}
-    return {f'teacher, {steps_name(n)}{said}': (pipe, n, w) for (n, w), said in plain.items()}
+    unguided = {(n, w): ' unguided'*(w == f.unguided < scale) for n, w in counts}
+    return {f'teacher, {steps_name(n)}{said}': (pipe, n, w) for (n, w), said in unguided.items()}
 
 def _compared(checkpoint, cfg): # folder of a run or of a student; configuration
     "The pipelines of an evaluation, by name"

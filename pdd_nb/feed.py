@@ -26,7 +26,7 @@ from .state import keyed, tensors_hash
 from .timesteps import noisify
 
 # %% ../nbs/15a_feed.ipynb #15a00008
-@lru_cache(None)
+@lru_cache(64)
 def _orders(n): # items
     "A function of seed and epoch that gives a random permutation of `n` items, and remembers two"
     @lru_cache(2)

@@ -56,7 +56,8 @@ class Diverged(ValueError):
 class Objective:
     "Interface between an objective and the training loop; one object per run, with a call of `start` for each stage"
     roles: tuple[str, ...] = ('student',) # of the networks whose weights it trains, the student first
-    criterion, keeps_last = 'val_loss', False # metric of `validate`, lowest for the best weights; or are the last ones kept?
+    criterion = 'val_loss'             # metric of `validate`; the best weights have the lowest value
+    keeps_last = False                 # are a stage's last weights its result, and not the best ones?
     terms: tuple[str, ...] = ('loss',) # names of the means that are logged, passed to `record`
     def __init__(self, cfg: DistillConfig, nets: Networks, feeds: Feeds, accelerator):
         self.cfg, self.nets, self.feeds, self.accelerator = cfg, nets, feeds, accelerator
@@ -67,11 +68,6 @@ class Objective:
         self.sums = torch.zeros(1 + len(self.terms), device=self.device)     # number of finite batches, and sums of the terms
         self.bad = torch.zeros(len(self.terms), device=self.device)          # numbers of batches that were not finite, by term
         self.returns = 0                   # to a checkpoint after a loss spike, set by the trainer
-
-    @property
-    def seed(self):
-        "Of the draws: another one after each return to a checkpoint"
-        return self.cfg.seed + self.returns
 
     def start(self, stage: Stage, step):
         "Begin a stage at a training step"
@@ -90,6 +86,11 @@ class Objective:
         raise NotImplementedError
 
 # %% ../nbs/15c_objective.ipynb #15c00041
+@patch(as_prop=True)
+def seed(self: Objective) -> int:
+    "Of the draws: another one after each return to a checkpoint"
+    return self.cfg.seed + self.returns
+
 @patch
 def turns(self: Objective, step, n) -> list[tuple[str, Any]]: # training step, number of samples
     "The updates of a training step, in order: the name of the updater, and the draws of its batch"

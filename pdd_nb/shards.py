@@ -301,7 +301,8 @@ def meet(wanted, # paths of shards -> the hashes of what they are made from
     "Wait until all shards are there and all processes are here; `ValueError` if none is seen at work for `TIMEOUT`"
     missing, signs, seen = list(wanted), None, time.monotonic()
     while missing:
-        missing = [path for path in missing if not is_current(path, wanted[path])]
+        while missing and is_current(missing[0], wanted[missing[0]]):
+            missing.pop(0)
         found = len(missing), missing and _life(missing[0].parent, run)
         if found != signs:
             signs, seen = found, time.monotonic()
@@ -419,6 +420,7 @@ def encode_captions(teacher, # with `encode(texts)` -> dict of tensors
             path = folder/f'text-{len(parts):05}.safetensors'
             content = hashlib.sha256(''.join(lines).encode()).hexdigest()[:16]
             mine = len(parts) % run.num_processes == run.process_index
+            show_life(folder, run)
             if mine and not is_current(path, content):
                 write_shard(path, _embed(teacher, [json.loads(l) for l in lines], batch, bar), content=content)
             else:
