@@ -670,7 +670,7 @@ def result_rows(results) -> list: # dict of name -> figures, as in what `evaluat
     return [head, *[_result_row(name, r, k > 0) for k, (name, r) in enumerate(results.items())]]
 
 # %% ../nbs/14_evaluation.ipynb #f91918f4
-_MARKUP = re.compile(r'[\\`*\[\]<>|~$&]|(?<![^\W_])_|_(?![^\W_])')            # an underscore within a word is none
+_MARKUP = re.compile(r'[\\`\[\]<>|~$&]|\*(?=\S)|(?<=\S)\*|(?<![^\W_])_|_(?![^\W_])')   # not an underscore within a word, or a star alone
 
 def plain(value) -> str:
     "A value as one line of Markdown that shows its text"
