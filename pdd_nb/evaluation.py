@@ -443,7 +443,8 @@ def update(self: Score, idx, drawn: Drawn, first: Drawn, # indices; images; the 
     self.sizes = self.sizes or ((im.shape[-1], im.shape[-2]),)
     self.kept = torch.cat([self.kept, f])[:self.p.kept]
     self.seconds.append(seconds/len(im))
-    if idx[0] == len(self.images) < _SHOWN:
+    same_size = not len(self.images) or self.images.shape[2:] == im.shape[2:]
+    if same_size and idx[0] == len(self.images) < _SHOWN:
         shown = [*self.images, *(im.clamp(0, 1)*255).round().byte()]
         self.images = torch.stack(shown[:_SHOWN])
 
