@@ -153,8 +153,9 @@ def _evaluate_and_report(run: Path, cfg, quiet: bool) -> Result:
 # %% ../nbs/25_cli.ipynb #8a9ce71a
 def _check_source(source: str): # the setting `data.source`
     "Refuse a source of files that are not there"
+    from pdd_nb.config import is_address
     path = os.path.expanduser(source)
-    known = source == 'scenes' or source.startswith('hf:') or source.endswith('.tar') or '://' in source
+    known = source == 'scenes' or source.startswith('hf:') or source.endswith('.tar') or is_address(source)
     if known: return                                                            # `data.check_source` reads these
     if not os.path.exists(path): raise ValueError(f'data.source: no file or folder {source!r}')
 

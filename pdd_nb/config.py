@@ -8,7 +8,7 @@ __all__ = ['SEED', 'NAMES', 'COUNTS', 'AMOUNTS', 'FALLING', 'SIZES', 'FILLED', '
            'resolution_of', 'size_name', 'nearest', 'Student', 'Model', 'Matching', 'Distillation', 'Curriculum',
            'Data', 'Training', 'Evaluation', 'DistillConfig', 'all_keys', 'get_key', 'choices', 'config_from',
            'override', 'halvings', 'steps_name', 'Stage', 'for_each', 'teacher_loras', 'stages', 'students',
-           'expand_paths', 'check', 'shipped', 'config_path', 'load_config', 'save_config', 'no_password',
+           'expand_paths', 'check', 'shipped', 'config_path', 'load_config', 'save_config', 'is_address', 'no_password',
            'check_local', 'check_no_password', 'is_file', 'is_folder', 'protocol_from', 'check_writable', 'find_model',
            'hub_name', 'check_quantizer', 'check_files']
 
@@ -569,6 +569,10 @@ def save_config(c: DistillConfig, path):
     Path(path).write_text(text, encoding='utf-8')
 
 # %% ../nbs/00_config.ipynb #92f3de68
+def is_address(path) -> bool:
+    "Whether this is an address in a store, such as `s3://bucket/a.tar`, and not a local path"
+    return '://' in str(path)
+
 def no_password(text) -> str:
     "A text in which addresses have no user and no password"
     return re.sub(r'(?<!abfs:)(?<!abfss:)//(?:[^/@\s:]*:(?!\d*/)\S*|[^/@\s]*)@', '//', str(text))     # of Azure it is a container
@@ -576,12 +580,12 @@ def no_password(text) -> str:
 # %% ../nbs/00_config.ipynb #4a6ad0db
 def check_local(key, path): # for errors
     "`ValueError` for an address in the place of a path"
-    if '://' in str(path):
+    if is_address(path):
         raise ValueError(f'{key}: expected a folder on this machine, got an address ({no_password(path)})')
 
 def check_no_password(key, address): # for errors
     "`ValueError` for an address with a user and a password, which would be stored with the run"
-    if '://' in address and no_password(address) != address:
+    if is_address(address) and no_password(address) != address:
         raise ValueError(f'{key}: {no_password(address)} was given with a user and a password, which would be stored with '
                          'the run; leave them out, and give them as the store asks: in the environment or its own files')
 

@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'MAX_BYTES', 'MAX_TEXT', 'PICTURES', 'CAPTIONS', 'TABLES', 'SOURCES', 'check_file', 'reason_of',
-           'to_rgb', 'read_image', 'image_files', 'is_address', 'read_bytes', 'read_prompts', 'Item', 'cut_out',
-           'check_caption', 'prepare', 'content_hash', 'Source', 'SceneItems', 'caption_of', 'choose_column',
-           'read_table', 'Folder', 'HuggingFace', 'Member', 'Tars', 'Prompts', 'upright_size', 'Nearest',
-           'check_source', 'open_source']
+           'to_rgb', 'read_image', 'image_files', 'read_bytes', 'read_prompts', 'Item', 'cut_out', 'check_caption',
+           'prepare', 'content_hash', 'Source', 'SceneItems', 'caption_of', 'choose_column', 'read_table', 'Folder',
+           'HuggingFace', 'Member', 'Tars', 'Prompts', 'upright_size', 'Nearest', 'check_source', 'open_source']
 
 # %% ../nbs/11_data.ipynb #28ef66a1
 import csv, glob, hashlib, io, json, os, re, stat, tarfile, threading, warnings
@@ -30,7 +29,7 @@ from PIL import Image, ImageCms, ImageOps
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from .config import Data, nearest, sides, size_name
+from .config import Data, is_address, nearest, sides, size_name
 from .scenes import captions, draw_scenes, sample_scenes
 from .state import keyed
 
@@ -190,10 +189,6 @@ def image_files(folder) -> list[Path]:
     return [Path(folder)/n for n in _walk(folder) if Path(n).suffix.lower() in PICTURES]
 
 # %% ../nbs/11_data.ipynb #982f172c
-def is_address(path) -> bool:
-    "Whether this is an address in a store, such as `s3://bucket/a.tar`, and not a local path"
-    return '://' in str(path)
-
 @contextmanager
 def _reasons():
     "Context in which whatever a store raises is a `ValueError` with the reason"

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ['MAX_PIXELS', 'MAX_BYTES', 'MAX_TEXT', 'check_file', 'reason_of', 'to_rgb', 'read_image', 'PICTURES', 'image_files', 'is_address', 'read_bytes', 'read_prompts', 'Item', 'cut_out', 'check_caption', 'prepare', 'content_hash', 'Source', 'SceneItems', 'CAPTIONS', 'caption_of', 'choose_column', 'TABLES', 'read_table', 'Folder', 'HuggingFace', 'Member', 'Tars', 'Prompts', 'upright_size', 'Nearest', 'SOURCES', 'check_source', 'open_source']
+__all__ = ['MAX_PIXELS', 'MAX_BYTES', 'MAX_TEXT', 'check_file', 'reason_of', 'to_rgb', 'read_image', 'PICTURES', 'image_files', 'read_bytes', 'read_prompts', 'Item', 'cut_out', 'check_caption', 'prepare', 'content_hash', 'Source', 'SceneItems', 'CAPTIONS', 'caption_of', 'choose_column', 'TABLES', 'read_table', 'Folder', 'HuggingFace', 'Member', 'Tars', 'Prompts', 'upright_size', 'Nearest', 'SOURCES', 'check_source', 'open_source']
 
 MAX_PIXELS: Incomplete
 MAX_BYTES: Incomplete
@@ -30,7 +30,6 @@ def read_image(data, max_pixels=...) -> Image.Image: ...
 PICTURES: Incomplete
 
 def image_files(folder) -> list[Path]: ...
-def is_address(path) -> bool: ...
 def read_bytes(path, start: int = 0, size=None) -> bytes: ...
 def read_prompts(path, key: str = 'data.source') -> list[str]: ...
 
