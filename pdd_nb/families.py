@@ -128,6 +128,7 @@ class Family:
         self.home: Any = None                               # device that denoiser and text encoders share in turns
         self.reads, self.config = False, ''                 # are they at work? where a file's configurations are
         self.quantized = ''                                 # 'nf4' or 'int8', if the denoiser's weights are
+        self.divided = False                                # are the denoiser's weights divided over processes?
         self.cut: Any = None                                # numbers of texts and of those cut, while counted
         self.sizes = sizes_of(resolution or self.own_resolution())
         self.check_resolution()
@@ -283,7 +284,7 @@ def share(self: Family, device):
     "Put all parts on a device but the text encoders, which are there only while they read"
     texts = self._texts()
     for k, m in self.pipe.components.items():
-        if isinstance(m, nn.Module):
+        if isinstance(m, nn.Module) and not (self.divided and m is self.net):
             nn.Module.to(m, 'cpu' if k in texts else device)
     self.home, self.reads = torch.device(device), False
 
@@ -295,9 +296,10 @@ def reading(self: Family):
     if self.home is None or self.reads:                     # within another
         yield
         return
-    away, self.reads = self.home if self.quantized else 'cpu', True
+    self.reads = True
     try:
-        nn.Module.to(self.net, away)
+        if not (self.quantized or self.divided):            # these are small, or cannot be moved
+            nn.Module.to(self.net, 'cpu')
         for m in self._texts().values():
             m.to(self.home)
         yield

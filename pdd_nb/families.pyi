@@ -29,7 +29,6 @@ class Family:
     loras: Incomplete
     name: Incomplete
     pipe: Incomplete
-    reads: Incomplete
     pipeline: str
     part: str
     targets: tuple[str, ...]
@@ -46,6 +45,7 @@ class Family:
     by_peft: bool
     home: Any
     quantized: str
+    divided: bool
     cut: Any
     sizes: Incomplete
     def __init__(self, pipe, name: str = '', resolution: int = 0, loras=()) -> None: ...
@@ -77,6 +77,7 @@ class Family:
     def sized(self, cond, ids): ...
     def null_for(self, null, x: Tensor): ...
     def share(self, device) -> None: ...
+    reads: bool
     @contextmanager
     def reading(self) -> Generator[None]: ...
     def release(self) -> None: ...

@@ -101,6 +101,9 @@ class TrajectoryFeed(Feed):
     def start_stage(self, teacher: Solver, weights): # as for `LatentFeed`
         "Compute and store the trajectories of the stage's teacher, or open the stored ones"
         f, m = self.family, self.cfg.model.teacher
+        if f.divided:
+            raise ValueError('data.source: where accelerate divides weights over processes (FSDP), prompts alone serve matching, '
+                             'not halving; give images, or launch with multi-GPU')
         def walk(noise, cond): return teacher.states(f.start(noise, teacher.grid), cond)
         guidance = [m.guidance_scale, m.guidance_rescale, m.negative_prompt]
         student = tensors_hash(weights) if weights else ''

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from typing import Any
 
-__all__ = ['Draws', 'OBJECTIVES', 'objective', 'Diverged', 'Objective', 'CurriculumObjective', 'Halving']
+__all__ = ['Draws', 'OBJECTIVES', 'objective', 'Diverged', 'Objective', 'CurriculumObjective', 'Halving', 'share_of']
 
 @dataclass
 class Draws:
@@ -89,3 +89,5 @@ class Halving(CurriculumObjective):
     def validate(self) -> dict: ...
     def diverged(self, step, reason) -> str: ...
     def solvers(self) -> dict: ...
+
+def share_of(batches, process, processes) -> list: ...

@@ -129,10 +129,10 @@ def stage_images(solver: Solver, family: Family, cond, # conditions of the image
 @patch
 def samples(self: Recorder, objective, step, name): # training step; prefix of the file name
     "Write a grid of images of the objective's solvers, one row for each"
-    if not self.main: return
+    if not (self.main or objective.nets.family.divided): return         # divided weights need all processes for each call
     solvers = objective.solvers()
     rows = {label: self._images(objective, label) for label in solvers}
-    if not rows: return
+    if not (rows and self.main): return
     folder = self.folder/'samples'
     folder.mkdir(exist_ok=True)
     grid = grid_image(rows)

@@ -1,13 +1,14 @@
 from .config import DistillConfig
 from .objective import Objective
 from _typeshed import Incomplete
+from accelerate.utils import FullyShardedDataParallelPlugin
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from torch import Tensor
 from typing import Any
 
-__all__ = ['RunState', 'Clock', 'Trainer', 'n_parts', 'Guard', 'is_lost', 'names_lost_process', 'distill']
+__all__ = ['RunState', 'Clock', 'fsdp_plugin', 'Trainer', 'n_parts', 'Guard', 'is_lost', 'names_lost_process', 'distill']
 
 @dataclass
 class RunState:
@@ -24,6 +25,8 @@ class Clock:
     def __init__(self) -> None: ...
     def start(self) -> None: ...
     def stop(self) -> float: ...
+
+def fsdp_plugin() -> FullyShardedDataParallelPlugin | None: ...
 
 class Trainer:
     cfg: Incomplete

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest, torch
 
+from pdd_nb.models import load_student
 from pdd_nb.state import load_state
 
 root = Path(__file__).parent.parent
@@ -52,12 +53,20 @@ def test_two_processes_train_as_one(tmp_path):
     assert two[0].keys() == one[0].keys() and all(two[0][k] == one[0][k] for k in ('step', 'stage', 'updates', 'skipped', 'samples'))
     lines = [[json.loads(l) for l in (tmp_path/n/'metrics.jsonl').read_text().splitlines()] for n in ('two', 'one')]
     for a, b in zip(*lines, strict=True): assert a == pytest.approx(b, rel=1e-4, abs=1e-6)
+    divided = last(tmp_path/'divided')                          # the base's weights were, over both; and it was cut
+    torch.testing.assert_close(divided[1], one[1], rtol=1e-4, atol=5e-5)        # another memory format
+    (held, whole), (other, _) = [json.loads((tmp_path/f'held-{rank}.json').read_text()) for rank in (0, 1)]
+    adapters = 2*sum(p.numel() for p in one[1]['student'].values())             # of student and fake score, whole in both
+    assert held + other == whole + adapters and abs(held - other) < .1*held
+    assert len(list((tmp_path/'divided'/'samples').glob('*.png'))) == 3
+    load_student(tmp_path/'divided')                            # was compared with the trained adapters when it was saved
 
 def test_the_files_for_accelerate_are_read_by_its_parser():
     from accelerate.commands.config.config_args import load_config_from_file
     folder = root/'pdd_nb'/'configs'/'accelerate'
     read = {f.stem: load_config_from_file(str(f)) for f in folder.glob('*.yaml')}
-    assert {k: (str(c.distributed_type.value), c.num_machines, c.num_processes) for k, c in read.items()} == {'gpus': ('MULTI_GPU', 1, 8), 'nodes': ('MULTI_GPU', 2, 16)}
+    assert {k: (str(c.distributed_type.value), c.num_machines, c.num_processes) for k, c in read.items()} == {'gpus': ('MULTI_GPU', 1, 8), 'nodes': ('MULTI_GPU', 2, 16),
+                                                                                                            'fsdp': ('FSDP', 1, 8)}
 
 @pytest.mark.skipif('slow' not in os.environ.get('NB_FLAGS', ''), reason='slow')
 def test_accelerate_launches_two_processes(tmp_path):

@@ -34,6 +34,8 @@ def test_text_encoders_and_the_denoiser_take_turns(monkeypatch):
     with f.reading(): assert not moves(f, monkeypatch, lambda: f.encode(['a']))         # one turn for many calls
     f.quantized = 'nf4'                                     # a quantised denoiser stays
     assert ('unet', 'cpu') not in moves(f, monkeypatch, lambda: f.encode(['a']))
+    f.quantized, f.divided = '', True                       # one whose weights are divided over processes is not touched
+    assert {name for name, _ in moves(f, monkeypatch, lambda: f.encode(['a']))} == {'text_encoder', 'text_encoder_2', 'vae'}
 
 @pytest.mark.parametrize('name', ['PixArt-Sigma', 'FLUX.1', 'FLUX.2 klein'])
 def test_a_pipeline_draws_from_conditions_what_it_draws_from_prompts(name):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
+from torch.distributed.tensor import DTensor
 
 from pdd_nb import trainer
 from pdd_nb.config import load_config
@@ -14,6 +15,7 @@ from processes import together
 
 folder = Path(sys.argv[1])
 torch.set_num_threads(1)
+own = trainer.save_student, Recorder.samples
 trainer.save_student = lambda *args: None                   # what one process writes by itself is tested elsewhere
 Recorder.samples = Recorder.plots = lambda *args: None
 SMALL = [f'model.teacher.name={folder/"random"}', 'model.teacher.resolution=16', 'device=cpu', 'threads=1',
@@ -40,6 +42,16 @@ def killed():
     try: run('two').run(control=control)
     except ValueError as e: (folder/'message').write_text(str(e), encoding='utf-8')
 
+def divided(**options):
+    "The same run with the base's weights divided, as a file for `accelerate launch` says; students and sample images are written"
+    os.environ.update(ACCELERATE_USE_FSDP='true', FSDP_VERSION='2', FSDP_RESHARD_AFTER_FORWARD='true')
+    trainer.save_student, Recorder.samples = own
+    t = run('divided')
+    whole = sum(p.numel() for p in t.nets.net.parameters())
+    held = sum(p.to_local().numel() if isinstance(p, DTensor) else p.numel() for p in t.nets.net.parameters())
+    t.run(**options)
+    (folder/f'held-{os.environ["RANK"]}.json').write_text(json.dumps([held, whole]), encoding='utf-8')
+
 if __name__ == '__main__':
     tiny_families(['SD 1.5'])['SD 1.5'].pipe.save_pretrained(folder/'random')
     run('one', 'training.accumulation=2').run()             # first, so that all libraries are loaded before the others begin
@@ -47,3 +59,6 @@ if __name__ == '__main__':
     assert together(cut) == [0, 0]
     assert together(killed) == [0, signal.SIGKILL]
     run('two').run()
+    PartialState._reset_state()
+    assert together(lambda: divided(stop_at=6)) == [0, 0]
+    assert together(divided) == [0, 0]
