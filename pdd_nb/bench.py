@@ -5,15 +5,17 @@
 # %% auto #0
 __all__ = ['CPU', 'seconds_of', 'network_calls', 'matching_calls', 'curriculum_seconds', 'stage_overhead', 'step_overhead',
            'seconds_within', 'sampling_overhead', 'without_adapters', 'adapter_overhead', 'Lever', 'using_threads',
-           'compile_blocks', 'default_format', 'lacks_bf16', 'levers', 'open_with', 'lever_seconds', 'pays_after',
-           'lever_result', 'together', 'lever_results', 'work_of', 'region_costs', 'item_costs', 'step_costs', 'growth',
-           'exponent', 'growth_rows', 'plot_growth']
+           'default_format', 'lacks_bf16', 'levers', 'open_with', 'lever_seconds', 'pays_after', 'lever_result',
+           'together', 'lever_results', 'work_of', 'region_costs', 'item_costs', 'step_costs', 'growth', 'exponent',
+           'growth_rows', 'plot_growth']
 
 # %% ../nbs/18_bench.ipynb #f33c05a0
-import copy, json, logging, math, os, statistics, tempfile, time
+import copy, json, math, os, statistics, tempfile, time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -26,6 +28,7 @@ from .curriculum import AdaptiveCurriculumScheduler
 from .evaluation import clip, evaluate, reader
 from .families import first_line, load_teacher
 from .feed import batch_indices
+from .models import why_not_compiled
 from .plan import memory
 from .sampling import sample_images
 from .scenes import captions, sample_scenes
@@ -220,8 +223,8 @@ class Lever:
     settings: tuple[str, ...] = ()          # of the configuration, as key=value
     apply: Callable | None = None           # changes a trainer whose first stage was started
     threads: int = 0                        # of the CPU; 0: as they are
-    missing: str = ''                       # why it cannot be had here
-    comparable: bool = True                 # is it validated on the same states as today's step?
+    missing: Callable = str                 # gives the reason why it cannot be had here, or an empty text
+    comparable: bool = True                 # does it learn the same from the same states, up to rounding?
 
 # %% ../nbs/18_bench.ipynb #4a9e9372
 @contextmanager
@@ -235,15 +238,6 @@ def using_threads(n: int) -> Iterator[None]: # 0: as they are
         torch.set_num_threads(before)
 
 # %% ../nbs/18_bench.ipynb #0d19f87b
-_log = logging.getLogger('pdd_nb')
-
-def compile_blocks(trainer: Trainer):
-    "Compile the repeated blocks of each role's network, in place"
-    _log.info('compiling blocks of the network: a minute or more')
-    nets = trainer.nets
-    for net in {id(n): n for n in map(nets.network, nets.roles)}.values():
-        net.compile_repeated_blocks()
-
 def default_format(trainer: Trainer):
     "Put the network into the default memory format, instead of channels last"
     trainer.nets.net.to(memory_format=torch.contiguous_format)
@@ -255,6 +249,10 @@ def lacks_bf16(device: torch.device) -> str: # empty if it has it
     return '' if torch.ops.mkldnn._is_mkldnn_bf16_supported() else 'the processor has no bf16'
 
 # %% ../nbs/18_bench.ipynb #ef5ead18
+def _lacks_quantizer() -> str:
+    "Why weights cannot be quantised here"
+    return '' if find_spec('bitsandbytes') else "bitsandbytes is not installed (pip install 'pdd_nb[bnb]')"
+
 def levers(cfg: DistillConfig, device: torch.device,
            folder: Path # for a file of prompts
           ) -> dict[str, Lever]:
@@ -263,8 +261,10 @@ def levers(cfg: DistillConfig, device: torch.device,
     prompts, (texts, _) = folder/'prompts.txt', captions(sample_scenes(4*b))
     prompts.write_text('\n'.join(texts), encoding='utf-8')
     stored = f'data.source={prompts}', f'data.train_size={b}', f'data.valid_size={cfg.model.teacher.num_inference_steps//2}'
-    found = {'default memory format': Lever(apply=default_format), 'compiled blocks': Lever(apply=compile_blocks),
-             'bf16': Lever(('training.precision=bf16',), missing=lacks_bf16(device)),
+    found = {'default memory format': Lever(apply=default_format),
+             'compiled blocks': Lever(('training.compile=true',), missing=partial(why_not_compiled, device)),
+             'bf16': Lever(('training.precision=bf16',), missing=partial(lacks_bf16, device)),
+             'nf4 base': Lever(('model.teacher.quantize=nf4',), missing=_lacks_quantizer, comparable=False),
              'gradient checkpointing': Lever(('training.gradient_checkpointing=true',)),
              'stored trajectories': Lever(stored, comparable=False)}
     if device.type == 'cpu':
@@ -312,13 +312,14 @@ def lever_result(cfg: DistillConfig, lever: Lever, today: Trainer, # without the
                  opened: float, rounds: int, folder: Path # seconds that opening `today` took; pairs of steps; a new one
                 ) -> dict:
     "What a lever does: `lever_seconds`, computed `memory` if it changes, `prepare` in seconds, `pays_after` updates, `val_loss`; or why not"
-    if lever.missing: return dict(missing=lever.missing)
+    reason = lever.missing()
+    if reason: return dict(missing=reason)
     try:
         trainer, seconds = open_with(cfg, lever, folder)
         found = lever_seconds(trainer, today, lever.threads, rounds)
     except (RuntimeError, ValueError) as e: return dict(missing=first_line(e))
     prepare = seconds - opened
-    if any(s.startswith('training.') for s in lever.settings):
+    if any(s.startswith(('training.', 'model.')) for s in lever.settings):
         found['memory'] = memory(trainer.cfg)['total']
     with trainer.averaged():
         value = trainer.objective.validate()[trainer.objective.criterion]
@@ -329,7 +330,7 @@ def lever_result(cfg: DistillConfig, lever: Lever, today: Trainer, # without the
 def together(found: dict, known: dict[str, Lever]) -> Lever: # of `lever_result`, by name; `levers`
     "The levers that made a step cheaper and leave the data alone, at once; of those for threads the best one"
     useful = [k for k, v in found.items() if v.get('ratio', 1.) < 1 and known[k].comparable]
-    if not useful: return Lever(missing='none of them saves time')
+    if not useful: return Lever(missing=lambda: 'none of them saves time')
     threads = min((k for k in useful if known[k].threads), key=lambda k: found[k]['ratio'], default=None)
     applied = [f for f in (known[k].apply for k in useful) if f]
     def apply(trainer):

@@ -233,6 +233,7 @@ class Training:
     optimizer: str = setting('adamw', one_of('adamw', 'adamw8bit'))
     # compute activations anew in the backward pass: far less memory, about a third more time
     gradient_checkpointing: bool = False
+    compile: bool = False       # the network's blocks, by `torch.compile`: faster steps on GPUs, after minutes at the beginning
     validate_every: int = setting(100, more_than(0))            # training steps
     patience: int = setting(5, at_least(0))                     # validations without improvement that end a stage of halving; 0: none
     checkpoint_every: int = setting(100, more_than(0))          # training steps

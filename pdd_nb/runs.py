@@ -67,7 +67,7 @@ def is_finished(folder) -> bool:
 
 # %% ../nbs/00b_runs.ipynb #00b00013
 FREE_KEYS = {'output', 'device', 'threads', 'training.checkpoint_every', 'training.gradient_checkpointing',
-             'training.rollbacks', 'training.spike', 'training.tracker'}
+             'training.compile', 'training.rollbacks', 'training.spike', 'training.tracker'}
 
 def _free_keys(was: DistillConfig, cfg: DistillConfig):
     "Settings that may change; a batch may be divided into other parts, which only changes rounding"

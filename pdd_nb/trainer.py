@@ -109,6 +109,8 @@ class Trainer:
         if fsdp:
             self.nets.divide(self.device, processes, reshard=fsdp.reshard_after_forward)
         self.nets.prepare(self.accelerator)
+        if t.compile:
+            self.nets.compile_blocks(self.device)
         self.samples = t.batch_size*t.accumulation*processes       # of an update; if resumed, as before
         self.state, self.clock, self.recorder = RunState(), Clock(), Recorder(self.folder, self.main)
         self.feeds: Any = None                                 # set by `begin`
