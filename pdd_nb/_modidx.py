@@ -150,6 +150,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'pdd_nb.config._check_guidance': ('config.html#_check_guidance', 'pdd_nb/config.py'),
                                'pdd_nb.config._check_loras': ('config.html#_check_loras', 'pdd_nb/config.py'),
                                'pdd_nb.config._check_matching': ('config.html#_check_matching', 'pdd_nb/config.py'),
+                               'pdd_nb.config._check_prompts': ('config.html#_check_prompts', 'pdd_nb/config.py'),
                                'pdd_nb.config._check_quantized': ('config.html#_check_quantized', 'pdd_nb/config.py'),
                                'pdd_nb.config._check_rollbacks': ('config.html#_check_rollbacks', 'pdd_nb/config.py'),
                                'pdd_nb.config._check_rules': ('config.html#_check_rules', 'pdd_nb/config.py'),

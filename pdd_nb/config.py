@@ -247,7 +247,7 @@ class Training:
 class Evaluation:
     "The protocol: which images are drawn, and what they are compared with; it is stored with every result"
     prompts: int = setting(256, at_least(0))                    # how many; 0: no evaluation after training
-    # held-out scenes of the embedded world, or a text file with one prompt a line
+    # held-out scenes of the embedded world, or a text file with one prompt a line: a path, or an address of a .txt file
     prompts_from: str = 'scenes'
     seed: int = setting(1, SEED)                                # of the prompts, and of the noise of each image
     pairs: int = setting(48, at_least(0))                       # prompts of which a second image is drawn, for diversity
@@ -675,12 +675,20 @@ def hub_name(name) -> tuple: # of `find_model`
     owned, _, revision = name.partition('@')
     return owned, revision or None
 
+# %% ../nbs/00_config.ipynb #1714af2c
+def _check_prompts(place): # `evaluation.prompts_from`
+    "The prompts of an evaluation must be there"
+    key = 'evaluation.prompts_from'
+    if is_address(place):
+        from pdd_nb.data import read_prompts
+        read_prompts(place, key)
+    elif place != 'scenes' and not is_file(key, place):
+        raise ValueError(f'{key}: no file {place}; expected scenes, or a text file with one prompt a line')
+
 # %% ../nbs/00_config.ipynb #ab337ced
 def _check_evaluation(e: Evaluation):
     "Everything that an evaluation reads must be there"
-    if e.prompts_from != 'scenes' and not is_file('evaluation.prompts_from', e.prompts_from):
-        raise ValueError(f'evaluation.prompts_from: no file {e.prompts_from}; expected scenes, or a text file '
-                         'with one prompt a line')
+    _check_prompts(e.prompts_from)
     if e.reference_from != 'scenes' and _stat('evaluation.reference_from', e.reference_from) is None:
         raise ValueError(f'evaluation.reference_from: no folder {e.reference_from}; expected scenes, or a '
                          'folder of images')
@@ -715,7 +723,8 @@ def check_quantizer(key='model.teacher.quantize'): # for errors
 def check_files(c: DistillConfig):
     "Refuse, in one line with its key, an output that cannot be written, and a teacher or evaluation files that are missing"
     check_writable('output', c.output)
-    check_no_password('data.source', c.data.source)
+    for key in ('data.source', 'evaluation.prompts_from'):
+        check_no_password(key, get_key(c, key))
     if c.data.encoded and not is_folder('data.encoded', c.data.encoded):
         check_writable('data.encoded', c.data.encoded)
     find_model(c.model.teacher.name)

@@ -29,7 +29,7 @@ from PIL import Image, ImageCms, ImageOps
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from .config import Data, is_address, nearest, sides, size_name
+from .config import Data, check_no_password, is_address, nearest, sides, size_name
 from .scenes import captions, draw_scenes, sample_scenes
 from .state import keyed
 
@@ -249,9 +249,11 @@ def read_prompts(path, # a text file in UTF-8
                 ) -> list[str]:
     "The prompts of a file, one a line; empty lines are passed over"
     advice = 'give a text file in UTF-8 with one prompt a line'
+    check_no_password(key, path)
     try:
         if not is_address(path):
             check_file(path, MAX_BYTES)
+        elif not path.endswith('.txt'): raise ValueError('expected an address that ends with .txt')
         elif _stored(path)[0] > MAX_BYTES: raise ValueError(f'more than {MAX_BYTES} bytes')
         text = read_bytes(path).decode('utf-8-sig')
     except UnicodeDecodeError as e:

@@ -10,7 +10,7 @@ __all__ = ['Drawn', 'Tally', 'Clip', 'Inception', 'check_inception', 'clip', 'fe
            'evaluate_run']
 
 # %% ../nbs/14_evaluation.ipynb #3f98af04
-import hashlib, json, logging, math, re, statistics, time
+import hashlib, json, logging, math, os, re, statistics, time
 from collections import namedtuple
 from contextlib import redirect_stdout
 from dataclasses import asdict
@@ -284,7 +284,7 @@ def prompts_of(p: Evaluation) -> tuple:
     if p.prompts_from == 'scenes':
         s, texts, named = held_out(p.prompts, p.seed)
         return texts, s, named
-    texts = read_prompts(expand(p.prompts_from), 'evaluation.prompts_from')
+    texts = read_prompts(os.path.expanduser(p.prompts_from), 'evaluation.prompts_from')
     if len(texts) < p.prompts:
         raise ValueError(f'evaluation.prompts: expected at most the {len(texts)} prompts of {p.prompts_from}, '
                          f'got {p.prompts}')

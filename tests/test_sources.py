@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from pdd_nb.config import Data
+from pdd_nb.config import Data, Evaluation, check_files, load_config
 from pdd_nb.data import Folder, HuggingFace, Item, Source, check_source, image_files, open_source, prepare, read_image, read_prompts
 from pdd_nb.encoded import Encoded, preencode, store_trajectories
 
@@ -439,3 +439,28 @@ def test_what_a_store_refuses_is_one_line(tmp_path, server):
     (tmp_path/'1.tar').write_bytes((tmp_path/'0.tar').read_bytes()[:600])
     with pytest.raises(ValueError, match='1.tar: not a whole tar file'): list(open_source(Data(source=f'{server}/{{0..1}}.tar')))
     assert said('s3://bucket/a.tar').startswith('data.source: s3://bucket/a.tar: Install s3fs to access S3')
+
+def test_prompts_of_an_evaluation_may_lie_in_a_store(tmp_path, server):
+    import fsspec
+    from pdd_nb.evaluation import check_protocol, prompts_of
+    (tmp_path/'p.txt').write_text('a star\na circle\n')
+    fsspec.filesystem('memory').pipe('/evaluated/p.txt', b'a star\na circle\n')
+    for place in (f'{server}/p.txt', 'memory://evaluated/p.txt'):
+        p = Evaluation(prompts=2, prompts_from=place)
+        check_protocol(p)
+        assert prompts_of(p) == (['a star', 'a circle'], None, None)
+        assert f'at most the 2 prompts of {place}' in wrong(prompts_of, Evaluation(prompts=3, prompts_from=place))
+        check_files(load_config('halving', f'output={tmp_path}/run', f'evaluation.prompts_from={place}'))
+
+def test_prompts_of_an_evaluation_that_a_store_refuses_are_found_before_training(tmp_path, server):
+    from pdd_nb.evaluation import prompts_of
+    (tmp_path/'latin.txt').write_bytes('fenêtre'.encode('latin-1'))
+    (tmp_path/'p.text').write_text('a star')
+    for place, reason in {f'{server}/none.txt': "404, message='Not Found'", f'{server}/refused/p.txt': '403', 'http://127.0.0.1:1/p.txt': '127.0.0.1:1',
+                          's3://bucket/p.txt': 'Install s3fs to access S3', 'nowhere://p.txt': 'Protocol not known: nowhere', 'memory://none.txt': 'no such file',
+                          f'{server}/latin.txt': 'not UTF-8 in line 1', f'{server}/p.text': 'expected an address that ends with .txt',
+                          f'{server.replace("//", "//me:secret@")}/p.txt': 'was given with a user and a password'}.items():
+        cfg = load_config('halving', f'output={tmp_path}/run', f'evaluation.prompts_from={place}')
+        for told in (wrong(check_files, cfg), wrong(prompts_of, cfg.evaluation)):
+            assert told.startswith('evaluation.prompts_from: ') and reason in told and 'secret' not in told, told
+    assert not (tmp_path/'run').exists()
