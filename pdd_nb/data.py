@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'MAX_BYTES', 'MAX_TEXT', 'PICTURES', 'CAPTIONS', 'TABLES', 'SOURCES', 'check_file', 'reason_of',
-           'to_rgb', 'read_image', 'image_files', 'read_bytes', 'read_prompts', 'Item', 'cut_out', 'check_caption',
-           'prepare', 'content_hash', 'Source', 'SceneItems', 'caption_of', 'choose_column', 'read_table', 'Folder',
-           'HuggingFace', 'Member', 'Tars', 'Prompts', 'upright_size', 'Nearest', 'check_source', 'open_source']
+           'to_rgb', 'StoreError', 'Disconnected', 'read_image', 'image_files', 'read_bytes', 'read_prompts', 'Item',
+           'cut_out', 'check_caption', 'prepare', 'content_hash', 'Source', 'SceneItems', 'caption_of', 'choose_column',
+           'read_table', 'Folder', 'HuggingFace', 'Member', 'Tars', 'Prompts', 'upright_size', 'Nearest',
+           'check_source', 'open_source']
 
 # %% ../nbs/11_data.ipynb #28ef66a1
 import csv, glob, hashlib, io, json, os, re, stat, tarfile, threading, warnings
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib import import_module
@@ -21,6 +22,7 @@ from importlib.util import find_spec
 from itertools import groupby
 from mimetypes import guess_type
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,7 +60,7 @@ def check_file(path, # of the file
 def reason_of(error: BaseException) -> str:
     "An exception as one line of at most 200 characters, without addresses in memory"
     text = getattr(error, 'strerror', None) or ' '.join(str(error).split()) or type(error).__name__
-    return re.sub(r' <.*?>| at 0x\w+', '', text)[:200]
+    return re.sub(r' <.*?>| at 0x\w+', '', text)[:200].rstrip(': ')
 
 # %% ../nbs/11_data.ipynb #d546f319
 def _to_8_bits(im: Image.Image) -> Image.Image: # of mode I or I;16
@@ -122,6 +124,13 @@ def to_rgb(im: Image.Image) -> Image.Image:
     if im.has_transparency_data: return _over_white(im, icc)
     return (_to_srgb(im, icc) if icc else im).convert('RGB')
 
+# %% ../nbs/11_data.ipynb #73d9abcc
+class StoreError(ValueError):
+    "A store did not give a file, or a part of it; no item is at fault"
+
+class Disconnected(StoreError):
+    "The connection to a store failed or was cut, and may work when it is tried again"
+
 # %% ../nbs/11_data.ipynb #7c28eefc
 class _Budget:
     "Limits an amount that is in use at one time, over all threads"
@@ -167,6 +176,7 @@ def read_image(data, # a path, the bytes of a file, a PIL image, or a function t
             with _decoding.take(n):
                 return to_rgb(im)
     except Image.DecompressionBombError: raise ValueError(f'more than {max_pixels} pixels') from None
+    except StoreError: raise
     except Exception as e:                                             # decoders raise anything
         raise ValueError(reason_of(e).replace(f' {str(data)!r}', '')) from None
 
@@ -188,18 +198,33 @@ def image_files(folder) -> list[Path]:
     "The image files in a folder and all folders below it, in the order of their paths"
     return [Path(folder)/n for n in _walk(folder) if Path(n).suffix.lower() in PICTURES]
 
-# %% ../nbs/11_data.ipynb #982f172c
+# %% ../nbs/11_data.ipynb #39e49ce1
+_ANSWERS = (FileNotFoundError, PermissionError, IsADirectoryError, ImportError, LookupError, ValueError,
+            NotImplementedError)
+
+def _store_error(error) -> StoreError: # of fsspec, or of the package that it uses
+    "What a store raised, as one line"
+    if isinstance(error, FileNotFoundError):                           # fsspec raises it for HTTP errors of any kind
+        error = error.__cause__ or error
+        if isinstance(error, (FileNotFoundError, LookupError)): return StoreError('no such file')
+    if isinstance(error, PermissionError): return StoreError('no permission')
+    answered = isinstance(error, _ANSWERS) or 400 <= getattr(error, 'status', 0) < 500         # of HTTP
+    return (StoreError if answered else Disconnected)(reason_of(error))
+
+# %% ../nbs/11_data.ipynb #5e036088
 @contextmanager
 def _reasons():
-    "Context in which whatever a store raises is a `ValueError` with the reason"
+    "Context in which whatever a store raises is a `StoreError` with the reason"
     try:
         yield
-    except FileNotFoundError as e:                                     # fsspec raises it for HTTP errors of any kind
-        cause = e.__cause__ or e
-        absent = isinstance(cause, (FileNotFoundError, LookupError))
-        raise ValueError('no such file' if absent else reason_of(cause)) from None
-    except PermissionError: raise ValueError('no permission') from None
-    except Exception as e: raise ValueError(reason_of(e)) from None    # stores raise anything
+    except Exception as e: raise _store_error(e) from None             # stores raise anything
+
+# %% ../nbs/11_data.ipynb #ca6edec6
+_REPEAT = 'if the connection was cut, repeat the command: what is stored already is kept'
+
+def _advice(error, otherwise): # of a store; for errors that stay
+    "What to do about an error"
+    return _REPEAT if isinstance(error, Disconnected) else otherwise
 
 # %% ../nbs/11_data.ipynb #1a2952b3
 @lru_cache(1)
@@ -225,14 +250,15 @@ def _read_stored(address, start, size): # as `read_bytes`
 def read_bytes(path, # local, or an address
                start=0, size=None # of the part that is read; default: everything
               ) -> bytes:
-    "The bytes of a file, or of a part of it; `OSError` or `ValueError` if it cannot be read"
+    "The bytes of a file, or of a part of it; `OSError` or, for an address, `StoreError` if it cannot be read"
     if is_address(path): return _read_stored(path, start, size)
     with open(path, 'rb') as f:
         f.seek(start)
         return f.read(-1 if size is None else size)
 
 # %% ../nbs/11_data.ipynb #d55d3c97
-_TAGS = ('ETag', 'etag', 'md5Hash', 'xet_hash', 'blob_id', 'Content-MD5', 'Digest', 'generation', 'Last-Modified', 'LastModified', 'created')
+_TAGS = ('ETag', 'etag', 'md5Hash', 'xet_hash', 'blob_id', 'Content-MD5', 'Digest', 'generation', 'Last-Modified',
+         'LastModified', 'created', 'mtime', 'modify', 'modified', 'last_modified', 'modificationTime', 'sha', 'hex')
 
 def _stored(address) -> list:
     "What a store says of a file: its size in bytes, and a hash of its content or the time of its last change"
@@ -242,6 +268,14 @@ def _stored(address) -> list:
         if info.get('type', 'file') != 'file': raise ValueError('not a file')
         if info.get('size') is None or info.get('partial') is False: raise ValueError('the server does not give parts of a file')
     return [info['size'], str(next((info[k] for k in _TAGS if info.get(k)), ''))]
+
+# %% ../nbs/11_data.ipynb #8dff2c3e
+def _untagged(stored) -> list[str]: # of `_stored`, for each shard
+    "What a user should know of shards whose changes are not noticed"
+    n = sum(not tag for _, tag in stored)
+    if not n: return []
+    return [f'the store gives neither a hash nor a time of {n} of {len(stored)} shards: one that is changed and '
+            'has the same size as before is not encoded again; rename it in the store, or remove what was encoded']
 
 # %% ../nbs/11_data.ipynb #13197c52
 def read_prompts(path, # a text file in UTF-8
@@ -260,7 +294,7 @@ def read_prompts(path, # a text file in UTF-8
         line = e.object[:e.start].count(b'\n') + 1
         raise ValueError(f'{key}: {path} is not UTF-8 in line {line} (byte {e.object[e.start]:#x}); {advice}') from None
     except (OSError, ValueError) as e:
-        raise ValueError(f'{key}: cannot read {path} ({reason_of(e)}); {advice}') from None
+        raise ValueError(f'{key}: cannot read {path} ({reason_of(e)}); {_advice(e, advice)}') from None
     prompts = [line.strip() for line in text.split('\n') if line.strip()]
     if not prompts: raise ValueError(f'{key}: no prompts in {path}; {advice}')
     return prompts
@@ -659,6 +693,13 @@ def __iter__(self: HuggingFace):
         yield Item(f'{self.split} {i}', self._image(row[self.image]), *caption_of(row[self.text]))
         i += 1
 
+# %% ../nbs/11_data.ipynb #e3e77a50
+def _lost(address, error) -> StoreError: # of the store
+    "The error for a shard of which a part cannot be read any more"
+    return type(error)(f'data.source: {address}: {error}; {_advice(error, _CHANGED)}')
+
+_CHANGED = 'it was there before: see what has changed in the store, and repeat the command'
+
 # %% ../nbs/11_data.ipynb #7267064c
 @dataclass(slots=True)
 class Member:
@@ -672,7 +713,9 @@ class Member:
         "Its content; `ValueError` if that is more than `most` bytes"
         if not self.plain: raise ValueError('a sparse member of a tar file')
         if self.size > most: raise ValueError(f'{self.size} bytes, more than {most}')
-        return read_bytes(self.path, self.offset, self.size)
+        try:
+            return read_bytes(self.path, self.offset, self.size)
+        except StoreError as e: raise _lost(self.path, e) from None
 
 # %% ../nbs/11_data.ipynb #7c54f2f6
 class _Header(tarfile.TarInfo):
@@ -684,14 +727,28 @@ class _Header(tarfile.TarInfo):
             raise tarfile.ReadError(f'a header of {self.size} bytes, more than {MAX_TEXT}')
         return super()._proc_member(archive)  # type: ignore[misc]
 
+# %% ../nbs/11_data.ipynb #ec342167
+class _StoredFile:
+    "A file in a store, open for reading"
+    def __init__(self, address):
+        with _reasons():
+            fs, name = _place(address)
+            self.file = fs.open(name)
+    def read(self, n):
+        "At most `n` bytes; `StoreError` if they cannot be read"
+        with _reasons(): return self.file.read(n)
+    def seek(self, offset): return self.file.seek(offset)
+    def tell(self): return self.file.tell()
+    def close(self): self.file.close()
+
+# %% ../nbs/11_data.ipynb #fe0ccf5b
 @contextmanager
 def _open_tar(path):
     "Context with a tar file, of which the first header was read"
     with ExitStack() as opened:
-        f = None
+        f: Any = None
         if is_address(path):
-            fs, name = _place(path)
-            f = opened.enter_context(fs.open(name))
+            f = opened.enter_context(closing(_StoredFile(path)))
         yield opened.enter_context(tarfile.open(path, 'r:', fileobj=f, tarinfo=_Header))
 
 # %% ../nbs/11_data.ipynb #778e3e10
@@ -705,8 +762,10 @@ def _members(path, key_of): # of a tar file; `key_of(name)` -> key and suffix of
             yield key, suffix.lower(), Member(path, info.name, info.offset_data, info.size, not info.issparse())
 
 # %% ../nbs/11_data.ipynb #e85c6d01
-def _not_a_tar(path, error):
-    "What is wrong with a tar file"
+def _not_a_tar(path, error): # what was raised while it was read
+    "The error for a file that is no tar file, or not a whole one, or that cannot be read"
+    if isinstance(error, StoreError): return _lost(path, error)
+    if isinstance(error, OSError): return ValueError(f'data.source: {path}: cannot read it ({reason_of(error)})')
     try:
         head = read_bytes(path, 0, 6)
     except (OSError, ValueError) as e: return ValueError(f'data.source: {path}: {reason_of(e)}')
@@ -733,11 +792,11 @@ def _check_tar(path):
     try:
         look = _stored if is_address(path) else check_file
         look(path)
-    except ValueError as e: raise ValueError(f'data.source: {path}: {e}; {_SHARDS}') from None
+    except ValueError as e: raise ValueError(f'data.source: {path}: {e}; {_advice(e, _SHARDS)}') from None
     try:
         with _open_tar(path):
             pass
-    except Exception as e: raise _not_a_tar(path, e) from None         # stores raise anything
+    except Exception as e: raise _not_a_tar(path, e) from None         # `tarfile` raises anything
 
 # %% ../nbs/11_data.ipynb #eee030d7
 def _tar_files(pattern): # with braces or wildcards
@@ -745,7 +804,8 @@ def _tar_files(pattern): # with braces or wildcards
     pattern = os.path.expanduser(pattern)
     try:
         files = _named(pattern)
-    except ValueError as e: raise ValueError(f'data.source: {pattern!r}: {reason_of(e)}; {_SHARDS}') from None
+    except ValueError as e:
+        raise ValueError(f'data.source: {pattern!r}: {reason_of(e)}; {_advice(e, _SHARDS)}') from None
     for path in (files or [pattern])[:1 if is_address(pattern) else None]:
         _check_tar(path)
     return files
@@ -756,7 +816,7 @@ def _content_of(addresses) -> list:
     def one(address):
         try:
             return _stored(address)
-        except ValueError as e: raise ValueError(f'data.source: {address}: {e}; {_SHARDS}') from None
+        except StoreError as e: raise ValueError(f'data.source: {address}: {e}; {_advice(e, _SHARDS)}') from None
     with ThreadPoolExecutor(16) as pool:
         return list(pool.map(one, addresses))
 
@@ -773,6 +833,7 @@ class Tars(Source):
         self.origin, self.files, stored = pattern, [], []
         if is_address(pattern):
             stored = _content_of(self.paths)
+            self.notes = _untagged(stored)
         else:
             self.origin, self.files = os.path.abspath(os.path.expanduser(pattern)), [Path(f) for f in self.paths]
         self.settings = ['tar', self.images, self.texts, *map(os.path.basename, self.paths), *stored]
@@ -785,7 +846,7 @@ class Tars(Source):
                     key, members = next(groups)
                     group = list(members)
                 except StopIteration: break
-                except Exception as e: raise _not_a_tar(path, e) from None          # stores raise anything
+                except Exception as e: raise _not_a_tar(path, e) from None          # `tarfile` raises anything
                 yield self._item(path, key, group)
 
 # %% ../nbs/11_data.ipynb #2967a802
@@ -796,6 +857,7 @@ def _caption_in(members, names): # of an item, by suffix; suffixes or fields to 
         if found: return members[found].read(MAX_TEXT).decode('utf-8-sig', 'surrogateescape'), ''
         if 'json' not in members: return '', ''
         fields = json.loads(members['json'].read(MAX_TEXT))
+    except StoreError: raise
     except (ValueError, RecursionError, OSError) as e: return '', f'caption: {reason_of(e)}'
     if not isinstance(fields, dict): return '', 'caption: the JSON member is not an object'
     return caption_of(next((fields[k] for k in names if k in fields), None))
@@ -832,6 +894,7 @@ def upright_size(data) -> tuple: # as for `read_image`, or a tensor `(3,h,w)`
         with nullcontext(data) if isinstance(data, Image.Image) else _open_image(data) as im:
             turned = im.getexif().get(0x112, 1) in (5, 6, 7, 8)
             return im.size[::-1] if turned else im.size
+    except StoreError: raise
     except Exception: return 1, 1                                      # decoders raise anything
 
 # %% ../nbs/11_data.ipynb #19fb6ae5
@@ -878,32 +941,39 @@ def _check_tars(pattern):
 # %% ../nbs/11_data.ipynb #873e353d
 SOURCES = "'scenes', a folder, hf:NAME[:split], .tar shards or a .txt file of prompts (a path or an address)"
 
+def _kind(s) -> str: # `data.source`
+    "Which kind of source a setting names"
+    if s == 'scenes': return 'scenes'
+    if s.startswith('hf:') and not is_address(s): return 'hf'
+    if s.endswith(('.tar', '.txt')): return s[-3:]
+    if s and os.path.isdir(os.path.expanduser(s)): return 'folder'
+    raise ValueError(f'data.source: expected {SOURCES}, got {s!r}')
+
+# %% ../nbs/11_data.ipynb #45d37bd0
 def check_source(data: Data):
     "Raise `ValueError` for what the file system alone shows to be wrong with a source, in well under a second"
-    s = data.source
+    s, kind = data.source, _kind(data.source)
     path = os.path.expanduser(s)
-    if s == 'scenes': return
-    if s.startswith('hf:') and not is_address(s):
+    if kind == 'hf':
         _check_hf(s[3:])
-    elif s.endswith('.tar'):
+    elif kind == 'tar':
         _check_tars(s)
-    elif s.endswith('.txt'):
+    elif kind == 'txt':
         read_prompts(path)
-    elif s and os.path.isdir(path):
+    elif kind == 'folder':
         _check_folder(path)
-    else:
-        raise ValueError(f'data.source: expected {SOURCES}, got {s!r}')
 
 # %% ../nbs/11_data.ipynb #48016ac9
 def open_source(data: Data,
                 seed=0, # of the scenes
                 size=64 # of the scenes, in pixels: a side or `[width, height]`
                ) -> Source:
-    "The source that a configuration names"
+    "The source that a configuration names; `ValueError` as from `check_source`"
+    s, kind = data.source, _kind(data.source)
+    path, columns = os.path.expanduser(s), (data.image_column, data.caption_column)
+    if kind == 'tar': return Tars(s, *columns)                         # these two check their files when they open them
+    if kind == 'txt': return Prompts(path)
     check_source(data)
-    s, columns = data.source, (data.image_column, data.caption_column)
-    if s == 'scenes': return SceneItems(data.train_size, seed, size)
-    if s.startswith('hf:') and not is_address(s): return HuggingFace(s[3:], *columns)
-    if s.endswith('.tar'): return Tars(s, *columns)
-    path = os.path.expanduser(s)
-    return Prompts(path) if s.endswith('.txt') else Folder(path, *columns)
+    if kind == 'hf': return HuggingFace(s[3:], *columns)
+    if kind == 'folder': return Folder(path, *columns)
+    return SceneItems(data.train_size, seed, size)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ['MAX_PIXELS', 'MAX_BYTES', 'MAX_TEXT', 'check_file', 'reason_of', 'to_rgb', 'read_image', 'PICTURES', 'image_files', 'read_bytes', 'read_prompts', 'Item', 'cut_out', 'check_caption', 'prepare', 'content_hash', 'Source', 'SceneItems', 'CAPTIONS', 'caption_of', 'choose_column', 'TABLES', 'read_table', 'Folder', 'HuggingFace', 'Member', 'Tars', 'Prompts', 'upright_size', 'Nearest', 'SOURCES', 'check_source', 'open_source']
+__all__ = ['MAX_PIXELS', 'MAX_BYTES', 'MAX_TEXT', 'check_file', 'reason_of', 'to_rgb', 'StoreError', 'Disconnected', 'read_image', 'PICTURES', 'image_files', 'read_bytes', 'read_prompts', 'Item', 'cut_out', 'check_caption', 'prepare', 'content_hash', 'Source', 'SceneItems', 'CAPTIONS', 'caption_of', 'choose_column', 'TABLES', 'read_table', 'Folder', 'HuggingFace', 'Member', 'Tars', 'Prompts', 'upright_size', 'Nearest', 'SOURCES', 'check_source', 'open_source']
 
 MAX_PIXELS: Incomplete
 MAX_BYTES: Incomplete
@@ -16,6 +16,9 @@ MAX_TEXT: Incomplete
 def check_file(path, most=None) -> None: ...
 def reason_of(error: BaseException) -> str: ...
 def to_rgb(im: Image.Image) -> Image.Image: ...
+
+class StoreError(ValueError): ...
+class Disconnected(StoreError): ...
 
 class _Budget:
     changed: Incomplete
@@ -118,6 +121,14 @@ class Member:
 class _Header(tarfile.TarInfo):
     LONG: Incomplete
 
+class _StoredFile:
+    file: Incomplete
+    def __init__(self, address) -> None: ...
+    def read(self, n): ...
+    def seek(self, offset): ...
+    def tell(self): ...
+    def close(self) -> None: ...
+
 class Tars(Source):
     files: Incomplete
     origin: Incomplete
@@ -125,6 +136,7 @@ class Tars(Source):
     images: Incomplete
     texts: Incomplete
     paths: Incomplete
+    notes: Incomplete
     settings: Incomplete
     def __init__(self, pattern, image_column: str = '', caption_column: str = '') -> None: ...
     def __iter__(self): ...

@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .config import sides, sizes_of
-from .data import Nearest, Prompts, content_hash, open_source, prepare, reason_of
+from .data import Nearest, Prompts, StoreError, content_hash, open_source, prepare, reason_of
 from .sampling import resize_images
 from .scenes import captions, draw_scenes, sample_scenes
 from .shards import (ROWS, Part, Shards, Stored, begin, check_finite_rows, encode_captions, finish, hash_files, is_current,
@@ -100,9 +100,10 @@ def ahead(pool, # of threads
 
 # %% ../nbs/13_encoded.ipynb #7374bcb4
 def try_item(item, **kw):
-    "An item's name, what `prepare` gives or `None`, and the reason why it is bad or `''`"
+    "An item's name, what `prepare` gives or `None`, and the reason why it is bad or `''`; `StoreError` if a store does not give it"
     try:
         return item.key, prepare(item, **kw), ''
+    except StoreError: raise
     except ValueError as e: return item.key, None, reason_of(e)
 
 # %% ../nbs/13_encoded.ipynb #4b643ba8

@@ -7,7 +7,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from pdd_nb.config import Data, Evaluation, check_files, load_config
-from pdd_nb.data import Folder, HuggingFace, Item, Source, check_source, image_files, open_source, prepare, read_image, read_prompts
+from pdd_nb.data import Folder, HuggingFace, Item, Nearest, Source, check_source, image_files, open_source, prepare, read_image, read_prompts
 from pdd_nb.encoded import Encoded, preencode, store_trajectories
 
 class Teacher:
@@ -390,12 +390,23 @@ def tar_of(path, *members): # name and bytes each
 
 @pytest.fixture
 def server(tmp_path):
-    "Address of a server for the files in `tmp_path`; `/refused/` needs a permission"
+    "Address of a server for the files in `tmp_path`; `/refused/` needs a permission; what is named in `cut` breaks off"
     import asyncio
     from aiohttp import web
     async def refuse(_): raise web.HTTPForbidden
+    @web.middleware
+    async def cut(request, handler):
+        "Close the connection half-way, for parts of a file that start at the byte that `cut` gives for it, or later"
+        rules = json.loads((tmp_path/'cut').read_text()) if (tmp_path/'cut').exists() else {}
+        first = rules.get(request.path[1:])
+        if request.method == 'HEAD' or first is None or (request.http_range.start or 0) < first: return await handler(request)
+        answer = web.StreamResponse(status=206, headers={'Content-Length': '1000'})
+        await answer.prepare(request)
+        await answer.write(bytes(500))
+        request.transport.close()
+        return answer
     async def begin():
-        app = web.Application()
+        app = web.Application(middlewares=[cut])
         app.router.add_get('/refused/{name}', refuse)
         app.router.add_static('/', tmp_path)
         runner = web.AppRunner(app)
@@ -464,3 +475,79 @@ def test_prompts_of_an_evaluation_that_a_store_refuses_are_found_before_training
         for told in (wrong(check_files, cfg), wrong(prompts_of, cfg.evaluation)):
             assert told.startswith('evaluation.prompts_from: ') and reason in told and 'secret' not in told, told
     assert not (tmp_path/'run').exists()
+
+# ---- a connection that is cut says nothing of the data
+
+REPEAT = 'if the connection was cut, repeat the command'
+
+def two_shards(d):
+    for k in (0, 1): tar_of(d/f'{k}.tar', *[(f'{3*k + i}.{e}', b) for i in range(3) for e, b in (('png', png(3*k + i)), ('txt', b'a star %d' % i))])
+
+@pytest.mark.parametrize('first', (0, 1), ids=('headers', 'an image'))
+def test_a_connection_that_is_cut_while_a_shard_is_read_is_told_and_made_good_by_the_next_call(tmp_path, server, first):
+    def opened(): return open_source(Data(source=f'{server}/{{0..1}}.tar'))
+    two_shards(tmp_path)
+    encode(opened(), tmp_path/'whole')
+    (tmp_path/'cut').write_text(json.dumps({'1.tar': first}))
+    told = wrong(encode, opened(), tmp_path/'encoded')
+    assert told.startswith(f'data.source: {server}/1.tar: ') and REPEAT in told and 'tar file' not in told, told
+    assert not (tmp_path/'encoded'/'bad.jsonl').exists()               # no item is at fault
+    (tmp_path/'cut').unlink()
+    again = Teacher()
+    encode(opened(), tmp_path/'encoded', again)
+    assert again.images == 1 + 4 and contents(tmp_path/'encoded') == contents(tmp_path/'whole')
+
+def test_a_connection_that_is_cut_while_a_source_is_opened(tmp_path, server):
+    two_shards(tmp_path)
+    (tmp_path/'p.txt').write_text('a star')
+    (tmp_path/'cut').write_text(json.dumps({'0.tar': 0, 'p.txt': 0}))
+    told = wrong(open_source, Data(source=f'{server}/{{0..1}}.tar'))
+    assert told.startswith(f'data.source: {server}/0.tar: ') and REPEAT in told, told
+    told = wrong(open_source, Data(source=f'{server}/p.txt'))
+    assert told.startswith(f'data.source: cannot read {server}/p.txt (') and REPEAT in told, told
+    assert REPEAT in wrong(open_source, Data(source='http://127.0.0.1:1/a.tar'))
+
+def test_no_image_of_a_lost_connection_counts_as_square(tmp_path, server):
+    two_shards(tmp_path)
+    source = open_source(Data(source=f'{server}/0.tar'))
+    (tmp_path/'cut').write_text(json.dumps({'0.tar': 1}))
+    assert REPEAT in wrong(list, Nearest(source, [(64, 64), (96, 48)], 0))
+
+def test_a_caption_that_is_cut_off_is_not_the_fault_of_its_item(tmp_path, server):
+    two_shards(tmp_path)
+    source = open_source(Data(source=f'{server}/0.tar'))
+    (tmp_path/'cut').write_text(json.dumps({'0.tar': 1}))
+    assert REPEAT in wrong(list, source)
+
+# ---- what a store says of its files
+
+def test_shards_without_hash_and_time_are_noted(tmp_path, caplog, monkeypatch):
+    import fsspec
+    memory, place = fsspec.filesystem('memory'), 'memory://noted/0.tar'
+    two_shards(tmp_path)
+    memory.put(f'{tmp_path}/0.tar', '/noted/0.tar')
+    for keys in (('size', 'created'), ('size',)):
+        said = {k: v for k, v in memory.info('/noted/0.tar').items() if k in keys}
+        with monkeypatch.context() as m:
+            m.setattr(type(memory), 'info', lambda self, path, **kw: said)
+            caplog.clear()
+            encode(open_source(Data(source=place)), tmp_path/'-'.join(keys))
+        assert caplog.text.count('neither a hash nor a time of 1 of 1 shards') == (len(keys) == 1)
+
+@pytest.mark.parametrize('tag', (dict(mtime=5), dict(modify='20260101120000'), dict(modificationTime=7), dict(ETag='abc')), ids=lambda t: next(iter(t)))
+def test_the_time_that_a_store_gives_identifies_a_shard(monkeypatch, tag):
+    import pdd_nb.data as D
+    class Fs:
+        def info(self, name): return dict(name=name, size=3, type='file', **tag)
+    monkeypatch.setattr(D, '_place', lambda address: (Fs(), 'a.tar'))
+    assert D._stored('any://a.tar') == [3, str(*tag.values())]
+
+def test_the_first_shard_of_a_store_is_checked_once(tmp_path, monkeypatch):
+    import pdd_nb.data as D
+    two_shards(tmp_path)
+    import fsspec
+    fsspec.filesystem('memory').put(f'{tmp_path}/0.tar', '/once/0.tar')
+    seen, check = [], D._check_tar
+    monkeypatch.setattr(D, '_check_tar', lambda path: seen.append(path) or check(path))
+    open_source(Data(source='memory://once/0.tar'))
+    assert seen == ['memory://once/0.tar']
