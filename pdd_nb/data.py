@@ -689,7 +689,8 @@ def __iter__(self: HuggingFace):
             row = next(rows)
         except StopIteration: return
         except Exception as e:
-            raise ValueError(f'data.source: {self.name} cannot be read after {i} rows ({reason_of(e)})') from None
+            advice = '' if self.files else f'; {_REPEAT}'              # it is on the hub
+            raise ValueError(f'data.source: {self.name} cannot be read after {i} rows ({reason_of(e)}){advice}') from None
         yield Item(f'{self.split} {i}', self._image(row[self.image]), *caption_of(row[self.text]))
         i += 1
 
