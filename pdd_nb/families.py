@@ -127,8 +127,7 @@ class Family:
         self.pipe, self.name, self.loras, self.first = pipe, str(name), list(loras), self
         self.home: Any = None                               # device that denoiser and text encoders share in turns
         self.reads, self.config = False, ''                 # are they at work? where a file's configurations are
-        self.quantized = ''                                 # 'nf4' or 'int8', if the denoiser's weights are
-        self.divided = False                                # are the denoiser's weights divided over processes?
+        self.quantized, self.divided = '', False            # 'nf4' or 'int8', if its weights are; are they, over processes?
         self.cut: Any = None                                # numbers of texts and of those cut, while counted
         self.sizes = sizes_of(resolution or self.own_resolution())
         self.check_resolution()
