@@ -50,12 +50,14 @@ def command(example: str) -> Callable: # a call, for the help text -> decorator
 # %% ../nbs/25_cli.ipynb #f13040cf
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    "Leave out Python's collection of unused objects while this is open"
+    "Leave out Python's collection of unused objects while this is open, and later the objects that are there at its end"
     collecting = gc.isenabled()
+    gc.collect()
     gc.disable()
     try:
         yield
     finally:
+        gc.freeze()
         if collecting:
             gc.enable()
 
@@ -68,7 +70,7 @@ def _import_libraries(module=''): # of this package, to be loaded with them
     warnings.filterwarnings('ignore', category=FutureWarning)
     if 'diffusers' not in sys.modules:
         _log.info('loading torch and diffusers')
-    with _no_collection():
+    with nullcontext() if 'torch' in sys.modules else _no_collection():
         import_module('diffusers')
         if module:
             import_module(f'pdd_nb.{module}')
