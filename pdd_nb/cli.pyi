@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, NoReturn
 
-__all__ = ['Required', 'Result', 'COMMANDS', 'EXAMPLES', 'command', 'student_folder', 'check_output', 'check_seed', 'LOGGERS', 'pdd_train', 'pdd_evaluate', 'pdd_encode', 'pdd_report', 'pdd_predict', 'pdd_export', 'ALL_SAMPLERS', 'ALL_DRAWS', 'pdd_ablate', 'pdd_bench', 'LIBRARIES', 'pdd_info', 'fail', 'STATUS', 'parser', 'PATHS', 'parse', 'user_error', 'RESUMABLE', 'main', 'complete_setting', 'complete_config']
+__all__ = ['Required', 'Result', 'COMMANDS', 'EXAMPLES', 'command', 'student_folder', 'NEEDED_FOR', 'spared_packages', 'check_output', 'check_seed', 'LOGGERS', 'pdd_train', 'pdd_evaluate', 'pdd_encode', 'pdd_report', 'pdd_predict', 'pdd_export', 'ALL_SAMPLERS', 'ALL_DRAWS', 'pdd_ablate', 'pdd_bench', 'LIBRARIES', 'pdd_info', 'fail', 'STATUS', 'parser', 'PATHS', 'parse', 'user_error', 'RESUMABLE', 'main', 'complete_setting', 'complete_config']
 
 Required: Incomplete
 
@@ -17,6 +17,10 @@ EXAMPLES: dict[str, str]
 
 def command(example: str) -> Callable: ...
 def student_folder(checkpoint: str) -> Path: ...
+
+NEEDED_FOR: Incomplete
+
+def spared_packages(checkpoint: str, teacher: str | None) -> list[str]: ...
 def check_output(output: str, suffixes: tuple[str, ...]): ...
 def check_seed(seed: int): ...
 
