@@ -6,8 +6,8 @@
 __all__ = ['CPU', 'seconds_of', 'network_calls', 'matching_calls', 'curriculum_seconds', 'stage_overhead', 'step_overhead',
            'seconds_within', 'sampling_overhead', 'without_adapters', 'adapter_overhead', 'Lever', 'using_threads',
            'default_format', 'lacks_bf16', 'levers', 'open_with', 'lever_seconds', 'pays_after', 'lever_result',
-           'together', 'lever_results', 'work_of', 'region_costs', 'item_costs', 'step_costs', 'growth', 'exponent',
-           'growth_rows', 'plot_growth']
+           'together', 'lever_results', 'lever_rows', 'work_of', 'region_costs', 'item_costs', 'step_costs', 'growth',
+           'exponent', 'growth_rows', 'plot_growth']
 
 # %% ../nbs/18_bench.ipynb #f33c05a0
 import copy, json, math, os, statistics, tempfile, time
@@ -29,7 +29,7 @@ from .evaluation import clip, evaluate, reader
 from .families import first_line, load_teacher
 from .feed import batch_indices
 from .models import why_not_compiled
-from .plan import memory
+from .plan import memory, size
 from .sampling import sample_images
 from .scenes import captions, sample_scenes
 from .shards import write_captions
@@ -368,6 +368,21 @@ def _validated(trainer: Trainer, rounds: int) -> dict:
     with trainer.averaged():
         value = trainer.objective.validate()[trainer.objective.criterion]
     return dict(ratio=1., memory=memory(trainer.cfg)['total'], val_loss=value)
+
+# %% ../nbs/18_bench.ipynb #d1365358
+def _lever_row(name, v: dict, today: dict) -> list: # of `lever_results`; that of today's step
+    "One line of the table, as text"
+    if 'missing' in v: return [name, v['missing'], *['']*4]
+    memory = size(v['memory']) if v.get('memory') else ''
+    loss = f"{100*(v['val_loss']/today['val_loss'] - 1):+.2f} %" if v.get('val_loss') else ''
+    prepare = f"{v['prepare']:.0f} s" if 'prepare' in v else ''
+    after = f"{v['pays_after']:.0f} updates" if v.get('pays_after') else ''
+    return [name, f"{v['ratio']:.3f}", memory, loss, prepare, after]
+
+def lever_rows(found: dict) -> list: # of `lever_results`
+    "A table of the levers, its heads first: each lever's share of the time of today's step, and what it changes"
+    heads = ['lever', 'time of a step', 'memory, computed', 'validation loss', 'to prepare', 'pays after']
+    return [heads, *[_lever_row(k, v, found['today']) for k, v in found.items()]]
 
 # %% ../nbs/18_bench.ipynb #6d8b8145
 CPU = torch.device('cpu')

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['Required', 'COMMANDS', 'EXAMPLES', 'NEEDED_FOR', 'LOGGERS', 'ALL_SAMPLERS', 'ALL_DRAWS', 'LIBRARIES', 'STATUS',
-           'PATHS', 'RESUMABLE', 'Result', 'command', 'student_folder', 'spared_packages', 'check_output', 'check_seed',
-           'pdd_train', 'pdd_evaluate', 'pdd_encode', 'pdd_report', 'pdd_predict', 'pdd_export', 'pdd_ablate',
-           'pdd_bench', 'pdd_info', 'fail', 'parser', 'parse', 'user_error', 'main', 'complete_setting',
-           'complete_config']
+           'PATHS', 'RESUMABLE', 'ALL_PACKAGES', 'Result', 'command', 'student_folder', 'spared_packages',
+           'check_output', 'check_seed', 'pdd_train', 'pdd_evaluate', 'pdd_encode', 'pdd_report', 'pdd_predict',
+           'pdd_export', 'pdd_ablate', 'pdd_bench', 'pdd_info', 'fail', 'parser', 'parse', 'user_error', 'main',
+           'complete_setting', 'complete_config']
 
 # %% ../nbs/25_cli.ipynb #4e29830d
 import gc, io, json, logging, os, re, signal, sys
@@ -424,23 +424,6 @@ def _growth_text(rows: list) -> str: # what `bench.growth_rows` returns
     from pdd_nb.evaluation import markdown
     return markdown([['varied', 'values', 'cost', 'of the first', 'of the last', 'exponent'], *rows])
 
-# %% ../nbs/25_cli.ipynb #d1365358
-def _lever_row(name, v: dict, today: dict) -> list: # of `bench.lever_results`; that of today's step
-    "One line of the table, as text"
-    if 'missing' in v: return [name, v['missing'], *['']*4]
-    from pdd_nb.plan import size
-    memory = size(v['memory']) if v.get('memory') else ''
-    loss = f"{100*(v['val_loss']/today['val_loss'] - 1):+.2f} %" if v.get('val_loss') else ''
-    prepare = f"{v['prepare']:.0f} s" if 'prepare' in v else ''
-    after = f"{v['pays_after']:.0f} updates" if v.get('pays_after') else ''
-    return [name, f"{v['ratio']:.3f}", memory, loss, prepare, after]
-
-def _levers_text(found: dict) -> str: # what `bench.lever_results` returns
-    "A table of the levers"
-    from pdd_nb.evaluation import markdown
-    heads = ['lever', 'time of a step', 'memory, computed', 'validation loss', 'to prepare', 'pays after']
-    return markdown([heads, *[_lever_row(k, v, found['today']) for k, v in found.items()]])
-
 # %% ../nbs/25_cli.ipynb #36237a8b
 @command('pdd-bench training.batch_size=16 --levers')
 def pdd_bench(*overrides: str, # settings as key=value
@@ -461,9 +444,10 @@ def pdd_bench(*overrides: str, # settings as key=value
         speed = throughput(cfg, rounds, peak_tflops)
         return Result(_throughput_text(speed), speed)
     from pdd_nb import bench
+    from pdd_nb.evaluation import markdown
     if levers:
         results = bench.lever_results(cfg, rounds, quiet=quiet)
-        return Result(_levers_text(results), results)
+        return Result(markdown(bench.lever_rows(results)), results)
     if growth:
         found = bench.growth(cfg, quiet=quiet)
         return Result(_growth_text(bench.growth_rows(found)), found)
@@ -684,10 +668,21 @@ def _spared(name: str, options: dict, # of a command
             alone: bool # is the process there for it alone?
            ) -> Iterator[None]:
     "Load the libraries without what `pdd-predict` does not need, if nothing else will run in the process"
-    drawing = alone and name == 'pdd-predict'
+    drawing = alone and name == 'pdd-predict' and ALL_PACKAGES not in os.environ
     packages = spared_packages(options['checkpoint'], options['teacher']) if drawing else []
-    with _without(packages):
-        yield
+    try:
+        with _without(packages):
+            yield
+    except ImportError:
+        if not packages: raise
+        _begin_again()
+
+# %% ../nbs/25_cli.ipynb #33d8a977
+ALL_PACKAGES = 'PDD_NB_ALL_PACKAGES'    # an environment variable: leave no package out
+
+def _begin_again():
+    "Run this process's command anew, with all packages"
+    os.execve(sys.executable, sys.orig_argv, os.environ | {ALL_PACKAGES: '1'})
 
 # %% ../nbs/25_cli.ipynb #f8588fec
 def main(argv: list[str] | None = None) -> None: # default: the program's name and its arguments

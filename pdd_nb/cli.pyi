@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, NoReturn
 
-__all__ = ['Required', 'Result', 'COMMANDS', 'EXAMPLES', 'command', 'student_folder', 'NEEDED_FOR', 'spared_packages', 'check_output', 'check_seed', 'LOGGERS', 'pdd_train', 'pdd_evaluate', 'pdd_encode', 'pdd_report', 'pdd_predict', 'pdd_export', 'ALL_SAMPLERS', 'ALL_DRAWS', 'pdd_ablate', 'pdd_bench', 'LIBRARIES', 'pdd_info', 'fail', 'STATUS', 'parser', 'PATHS', 'parse', 'user_error', 'RESUMABLE', 'main', 'complete_setting', 'complete_config']
+__all__ = ['Required', 'Result', 'COMMANDS', 'EXAMPLES', 'command', 'student_folder', 'NEEDED_FOR', 'spared_packages', 'check_output', 'check_seed', 'LOGGERS', 'pdd_train', 'pdd_evaluate', 'pdd_encode', 'pdd_report', 'pdd_predict', 'pdd_export', 'ALL_SAMPLERS', 'ALL_DRAWS', 'pdd_ablate', 'pdd_bench', 'LIBRARIES', 'pdd_info', 'fail', 'STATUS', 'parser', 'PATHS', 'parse', 'user_error', 'RESUMABLE', 'ALL_PACKAGES', 'main', 'complete_setting', 'complete_config']
 
 Required: Incomplete
 
@@ -54,6 +54,7 @@ def parse(name: str, argv: list) -> tuple[list, dict]: ...
 def user_error(e: BaseException) -> str | None: ...
 
 RESUMABLE: Incomplete
+ALL_PACKAGES: str
 
 def main(argv: list[str] | None = None) -> None: ...
 def complete_setting(prefix: str, **_) -> list[str]: ...

@@ -25,6 +25,7 @@ UNET_TARGETS: Incomplete
 
 class Family:
     config: Incomplete
+    divided: Incomplete
     first: Incomplete
     loras: Incomplete
     name: Incomplete
@@ -44,8 +45,6 @@ class Family:
     constructor_options: dict
     by_peft: bool
     home: Any
-    quantized: str
-    divided: bool
     cut: Any
     sizes: Incomplete
     def __init__(self, pipe, name: str = '', resolution: int = 0, loras=()) -> None: ...
@@ -116,6 +115,7 @@ class Family:
     def add_guidance_input(self, dim: int = 256) -> None: ...
     def text_width(self) -> int: ...
     def check_fit(self, key: str = 'model.teacher.name') -> None: ...
+    quantized: Incomplete
     def quantize(self, kind, device: str = 'cpu') -> None: ...
     def drawing(self, prompts, scale): ...
 
