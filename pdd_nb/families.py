@@ -1036,7 +1036,11 @@ class AuraFlow(EvenFlow):
 
     def noise_level(self, net, t): return (t/1000).to(next(net.parameters()).dtype)     # divided first
 
-    def predict(self, net, x, t, cond, w=None): return net(x, cond['prompt_embeds'], self.noise_level(net, t)).sample
+    def predict(self, net, x, t, cond, w=None):
+        longest = math.isqrt(net.config.pos_embed_max_size)*net.config.patch_size
+        if max(x.shape[2:]) > longest:                      # positions of other places would be taken
+            raise ValueError(f'positions end at a side of {longest*self.pipe.vae_scale_factor} pixels')
+        return net(x, cond['prompt_embeds'], self.noise_level(net, t)).sample
 
     def blocks(self): return [f'joint_transformer_blocks.{len(self.net.joint_transformer_blocks)//2}']
 
@@ -1388,7 +1392,7 @@ def _both_images(f: Family, scale, key): # for errors
     try:
         theirs = pipeline_images(f, ['a test'], noise, 2, scale=scale)
         return own_images(f, ['a test'], noise, 2, scale=scale), theirs
-    except LOADING as e:
+    except (*LOADING, IndexError) as e:                     # as where a table of positions ends
         raise ValueError(f'{key}: {f.name} cannot draw an image of {size_name(f.resolution)} pixels ({first_line(e)})') from None
 
 # %% ../nbs/08_families.ipynb #8c5003f6

@@ -88,6 +88,16 @@ def test_a_size_that_the_network_does_not_take_is_refused_before_training():
     with pytest.raises(ValueError) as e: check_teacher(family_of(f.pipe, 'sd3', [[16, 16], [48, 16]]), 3.)
     assert 'model.teacher.name: sd3 cannot draw an image of 48 x 16 pixels' in str(e.value)
 
+@pytest.mark.parametrize('name, size, line', [('AuraFlow', [32, 16], ''), ('AuraFlow', [36, 16], 'cannot draw an image of 36 x 16 pixels (positions end at a side of 32 pixels)'),
+                                              ('Z-Image', [256, 16], 'cannot draw an image of 256 x 16 pixels'), ('Lumina 2', [1024, 16], 'cannot draw an image of 1024 x 16 pixels')])
+def test_a_side_beyond_the_positions_of_a_transformer_is_refused(name, size, line):
+    "Those of AuraFlow would be taken from elsewhere, without an error"
+    f = tiny_families([name])[name]
+    def check(): check_teacher(family_of(f.pipe, name, size), f.unguided)
+    if not line: return check()
+    with pytest.raises(ValueError) as e: check()
+    assert line in str(e.value) and '\n' not in str(e.value)
+
 def dynamic_sd3():
     "Stable Diffusion 3 with a shift that depends on the size"
     f = tiny_families(['SD 3'])['SD 3']
