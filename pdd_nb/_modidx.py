@@ -448,6 +448,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'pdd_nb.data._walk': ('data.html#_walk', 'pdd_nb/data.py'),
                              'pdd_nb.data.caption_of': ('data.html#caption_of', 'pdd_nb/data.py'),
                              'pdd_nb.data.check_caption': ('data.html#check_caption', 'pdd_nb/data.py'),
+                             'pdd_nb.data.check_evaluated': ('data.html#check_evaluated', 'pdd_nb/data.py'),
                              'pdd_nb.data.check_file': ('data.html#check_file', 'pdd_nb/data.py'),
                              'pdd_nb.data.check_source': ('data.html#check_source', 'pdd_nb/data.py'),
                              'pdd_nb.data.choose_column': ('data.html#choose_column', 'pdd_nb/data.py'),

@@ -218,8 +218,9 @@ def _check_inputs(cfg): # a configuration
     check_files(cfg)
     _check_source(cfg.data.source)
     _import_libraries()
-    from pdd_nb.data import check_source
+    from pdd_nb.data import check_evaluated, check_source
     check_source(cfg.data)
+    check_evaluated(cfg.evaluation)
 
 # %% ../nbs/25_cli.ipynb #20ac4a0a
 @command('pdd-train --config halving training.steps=50 --output runs/short')

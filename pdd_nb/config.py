@@ -679,10 +679,8 @@ def hub_name(name) -> tuple: # of `find_model`
 def _check_prompts(place): # `evaluation.prompts_from`
     "The prompts of an evaluation must be there"
     key = 'evaluation.prompts_from'
-    if is_address(place):
-        from pdd_nb.data import read_prompts
-        read_prompts(place, key)
-    elif place != 'scenes' and not is_file(key, place):
+    if is_address(place): return                                # `data.check_evaluated` reads these
+    if place != 'scenes' and not is_file(key, place):
         raise ValueError(f'{key}: no file {place}; expected scenes, or a text file with one prompt a line')
 
 # %% ../nbs/00_config.ipynb #ab337ced

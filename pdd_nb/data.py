@@ -7,7 +7,7 @@ __all__ = ['MAX_PIXELS', 'MAX_BYTES', 'MAX_TEXT', 'PICTURES', 'CAPTIONS', 'TABLE
            'to_rgb', 'StoreError', 'Disconnected', 'read_image', 'image_files', 'read_bytes', 'read_prompts', 'Item',
            'cut_out', 'check_caption', 'prepare', 'content_hash', 'Source', 'SceneItems', 'caption_of', 'choose_column',
            'read_table', 'Folder', 'HuggingFace', 'Member', 'Tars', 'Prompts', 'upright_size', 'Nearest',
-           'check_source', 'open_source']
+           'check_source', 'check_evaluated', 'open_source']
 
 # %% ../nbs/11_data.ipynb #28ef66a1
 import csv, glob, hashlib, io, json, os, re, stat, tarfile, threading, warnings
@@ -31,7 +31,7 @@ from PIL import Image, ImageCms, ImageOps
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from .config import Data, check_no_password, is_address, nearest, sides, size_name
+from .config import Data, Evaluation, check_no_password, is_address, nearest, sides, size_name
 from .scenes import captions, draw_scenes, sample_scenes
 from .state import keyed
 
@@ -963,6 +963,12 @@ def check_source(data: Data):
         read_prompts(path)
     elif kind == 'folder':
         _check_folder(path)
+
+# %% ../nbs/11_data.ipynb #11690162
+def check_evaluated(e: Evaluation):
+    "Raise `ValueError` for prompts of an evaluation that are in a store and cannot be read"
+    if e.prompts and is_address(e.prompts_from):
+        read_prompts(e.prompts_from, 'evaluation.prompts_from')
 
 # %% ../nbs/11_data.ipynb #48016ac9
 def open_source(data: Data,

@@ -1,5 +1,5 @@
 import tarfile
-from .config import Data
+from .config import Data, Evaluation
 from PIL import Image
 from _typeshed import Incomplete
 from collections.abc import Generator, Sequence
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ['MAX_PIXELS', 'MAX_BYTES', 'MAX_TEXT', 'check_file', 'reason_of', 'to_rgb', 'StoreError', 'Disconnected', 'read_image', 'PICTURES', 'image_files', 'read_bytes', 'read_prompts', 'Item', 'cut_out', 'check_caption', 'prepare', 'content_hash', 'Source', 'SceneItems', 'CAPTIONS', 'caption_of', 'choose_column', 'TABLES', 'read_table', 'Folder', 'HuggingFace', 'Member', 'Tars', 'Prompts', 'upright_size', 'Nearest', 'SOURCES', 'check_source', 'open_source']
+__all__ = ['MAX_PIXELS', 'MAX_BYTES', 'MAX_TEXT', 'check_file', 'reason_of', 'to_rgb', 'StoreError', 'Disconnected', 'read_image', 'PICTURES', 'image_files', 'read_bytes', 'read_prompts', 'Item', 'cut_out', 'check_caption', 'prepare', 'content_hash', 'Source', 'SceneItems', 'CAPTIONS', 'caption_of', 'choose_column', 'TABLES', 'read_table', 'Folder', 'HuggingFace', 'Member', 'Tars', 'Prompts', 'upright_size', 'Nearest', 'SOURCES', 'check_source', 'check_evaluated', 'open_source']
 
 MAX_PIXELS: Incomplete
 MAX_BYTES: Incomplete
@@ -165,4 +165,5 @@ class Nearest(Source):
 SOURCES: str
 
 def check_source(data: Data): ...
+def check_evaluated(e: Evaluation): ...
 def open_source(data: Data, seed: int = 0, size: int = 64) -> Source: ...

@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 
 from .config import DistillConfig, check, students
 from .config import stages as configured_stages
-from .data import check_source
+from .data import check_evaluated, check_source
 from .families import PRECISIONS, load_teacher
 from .feed import open_feeds
 from .folders import expand, flush, names_path, only_writer, write_text
@@ -654,4 +654,5 @@ def distill(cfg: DistillConfig, resume=True, quiet=False): # as for `Trainer.run
     cfg = check(cfg)
     check_run(cfg, resume)
     check_source(cfg.data)
+    check_evaluated(cfg.evaluation)
     return Trainer(cfg, quiet).run(resume)

@@ -7,7 +7,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from pdd_nb.config import Data, Evaluation, check_files, load_config
-from pdd_nb.data import Folder, HuggingFace, Item, Nearest, Source, check_source, image_files, open_source, prepare, read_image, read_prompts
+from pdd_nb.data import Folder, HuggingFace, Item, Nearest, Source, check_evaluated, check_source, image_files, open_source, prepare, read_image, read_prompts
 from pdd_nb.encoded import Encoded, preencode, store_trajectories
 
 class Teacher:
@@ -461,7 +461,7 @@ def test_prompts_of_an_evaluation_may_lie_in_a_store(tmp_path, server):
         check_protocol(p)
         assert prompts_of(p) == (['a star', 'a circle'], None, None)
         assert f'at most the 2 prompts of {place}' in wrong(prompts_of, Evaluation(prompts=3, prompts_from=place))
-        check_files(load_config('halving', f'output={tmp_path}/run', f'evaluation.prompts_from={place}'))
+        check_evaluated(p)
 
 def test_prompts_of_an_evaluation_that_a_store_refuses_are_found_before_training(tmp_path, server):
     from pdd_nb.evaluation import prompts_of
@@ -472,7 +472,8 @@ def test_prompts_of_an_evaluation_that_a_store_refuses_are_found_before_training
                           f'{server}/latin.txt': 'not UTF-8 in line 1', f'{server}/p.text': 'expected an address that ends with .txt',
                           f'{server.replace("//", "//me:secret@")}/p.txt': 'was given with a user and a password'}.items():
         cfg = load_config('halving', f'output={tmp_path}/run', f'evaluation.prompts_from={place}')
-        for told in (wrong(check_files, cfg), wrong(prompts_of, cfg.evaluation)):
+        early = wrong(check_files, cfg) if 'secret' in place else wrong(check_evaluated, cfg.evaluation)
+        for told in (early, wrong(prompts_of, cfg.evaluation)):
             assert told.startswith('evaluation.prompts_from: ') and reason in told and 'secret' not in told, told
     assert not (tmp_path/'run').exists()
 
