@@ -39,7 +39,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'pdd_nb.ablation.world_of': ('ablation.html#world_of', 'pdd_nb/ablation.py')},
             'pdd_nb.bench': { 'pdd_nb.bench.Lever': ('bench.html#lever', 'pdd_nb/bench.py'),
                               'pdd_nb.bench._drawing_networks': ('bench.html#_drawing_networks', 'pdd_nb/bench.py'),
-                              'pdd_nb.bench._lacks_quantizer': ('bench.html#_lacks_quantizer', 'pdd_nb/bench.py'),
                               'pdd_nb.bench._lever_row': ('bench.html#_lever_row', 'pdd_nb/bench.py'),
                               'pdd_nb.bench._share': ('bench.html#_share', 'pdd_nb/bench.py'),
                               'pdd_nb.bench._typical_work': ('bench.html#_typical_work', 'pdd_nb/bench.py'),

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -249,10 +248,6 @@ def lacks_bf16(device: torch.device) -> str: # empty if it has it
     return '' if torch.ops.mkldnn._is_mkldnn_bf16_supported() else 'the processor has no bf16'
 
 # %% ../nbs/18_bench.ipynb #ef5ead18
-def _lacks_quantizer() -> str:
-    "Why weights cannot be quantised here"
-    return '' if find_spec('bitsandbytes') else "bitsandbytes is not installed (pip install 'pdd_nb[bnb]')"
-
 def levers(cfg: DistillConfig, device: torch.device,
            folder: Path # for a file of prompts
           ) -> dict[str, Lever]:
@@ -264,7 +259,7 @@ def levers(cfg: DistillConfig, device: torch.device,
     found = {'default memory format': Lever(apply=default_format),
              'compiled blocks': Lever(('training.compile=true',), missing=partial(why_not_compiled, device)),
              'bf16': Lever(('training.precision=bf16',), missing=partial(lacks_bf16, device)),
-             'nf4 base': Lever(('model.teacher.quantize=nf4',), missing=_lacks_quantizer, comparable=False),
+             'nf4 base': Lever(('model.teacher.quantize=nf4',), comparable=False),
              'gradient checkpointing': Lever(('training.gradient_checkpointing=true',)),
              'stored trajectories': Lever(stored, comparable=False)}
     if device.type == 'cpu':

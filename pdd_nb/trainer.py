@@ -103,7 +103,8 @@ class Trainer:
         self.accelerator = _accelerator(cfg)
         self.device, self.main = self.accelerator.device, self.accelerator.is_main_process
         self.loggers = ready_loggers(t.tracker)
-        fsdp, processes = fsdp_plugin(), self.accelerator.num_processes
+        processes = self.accelerator.num_processes
+        fsdp = fsdp_plugin() if processes > 1 else None         # one process has nothing to divide
         self.family = family or _load_family(cfg, 'cpu' if fsdp else self.device)
         self.nets = _networks(cfg, self.family, _trained_roles(self.stages))
         if fsdp:
